@@ -1,0 +1,1 @@
+"""Salt execution modules: thin adapters, a few lines a function."""

@@ -1,0 +1,1 @@
+"""Salt proxy modules: thin adapters, a few lines a function."""

@@ -1,0 +1,1 @@
+"""Salt runner modules: thin adapters, a few lines a function."""

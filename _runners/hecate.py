@@ -1,0 +1,241 @@
+"""
+One plan, one deploy and one undo for the whole estate.
+
+Runs on the master. What is wanted comes from the pillar of the controller minion
+(``hecate_minion`` in the master's configuration, default ``hecate-controller``).
+"""
+
+try:
+    import hecate_estate
+except ImportError:
+    hecate_estate = None
+
+__virtualname__ = "hecate"
+
+
+def __virtual__():
+    if hecate_estate is None:
+        return False, "the runner hecate needs Hecate's domain package: salt-pip install saltext-hecate"
+    return __virtualname__
+
+
+def _estate():
+    return hecate_estate.Master(__opts__, __pillar__)
+
+
+def _exit(code):
+    __context__["retcode"] = code
+
+
+def validate():
+    """
+    Every problem in the pillar, by pillar path. Asks no system. Exit code 1 if there is any.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.validate
+
+    Required access: none.
+    """
+    good, text = _estate().validate()
+    _exit(0 if good else 1)
+    return text
+
+
+def plan(form="text"):
+    """
+    What a deploy would change, system by system. Writes nothing.
+
+    form: ``text``, or ``data`` for the plans as they are. Exit codes: 0 nothing to do, 2 changes, 1 error.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.plan
+        salt-run hecate.plan form=data --out json
+
+    Required access: read on every system.
+    """
+    code, told = _estate().plan(form)
+    _exit(code)
+    return told
+
+
+def status():
+    """
+    The lock, the last deploy, and of each target whether it answers and has a transaction open.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.status
+
+    Required access: read on the store.
+    """
+    return hecate_estate.told(_estate().status)
+
+
+def verify():
+    """
+    Probe every route and record from outside. Exit code 1 if any probe fails.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.verify
+
+    Required access: none but the network path of a visitor.
+    """
+    good, text = hecate_estate.told(_estate().verify)
+    if not good:
+        hecate_estate.fail(text)
+    return text
+
+
+def rollback(transaction=None, reason="asked for"):
+    """
+    Undo a deploy on every target, in reverse order: the open one, else the last one.
+
+    transaction: id of the deploy; must be the last one that changed anything.
+    reason: kept in the history.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.rollback
+
+    Required access: write on every system.
+    """
+    return hecate_estate.told(lambda: _estate().rollback(transaction, reason))
+
+
+def history(count=20):
+    """
+    The last deploys, newest first: when, who, what became of it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.history count=5
+
+    Required access: read on the store.
+    """
+    return hecate_estate.told(lambda: _estate().history(int(count)))
+
+
+def show(deployment):
+    """
+    Everything that is recorded of one deploy, its pillar included (secrets are references there).
+
+    deployment: its id, as history lists it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.show 20260102-030405-0a1b2c3d
+
+    Required access: read on the store.
+    """
+    return hecate_estate.told(lambda: _estate().show(deployment))
+
+
+def unlock(reason):
+    """
+    Take the lock away from whoever holds it. The deploy that held it is undone by the next one.
+
+    reason: kept in the history.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.unlock "master was rebuilt"
+
+    Required access: write on the store.
+    """
+    return hecate_estate.told(lambda: _estate().unlock(reason))
+
+
+def steps(allow=()):
+    """
+    What orch/hecate/deploy.sls is rendered from: a fresh transaction id, and target by target a step.
+
+    allow: overrides for the plans, as the command line gave them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.steps
+
+    Required access: none.
+    """
+    return hecate_estate.told(lambda: _estate().steps(allow))
+
+
+def preflight():
+    """
+    Refuse a deploy before anything is read or written: pillar, targets.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.preflight
+
+    Required access: none.
+    """
+    return hecate_estate.told(_estate().preflight)
+
+
+def begin(transaction):
+    """
+    Take the lock and open the deploy. What an earlier, dead deploy left half done is undone first.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run state.orch hecate.deploy
+
+    Required access: write on the store.
+    """
+    return hecate_estate.told(lambda: _estate().begin(transaction))
+
+
+def outputs(transaction):
+    """
+    Put Terraform's outputs into the store, from where pillar has them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run state.orch hecate.deploy
+
+    Required access: write on the store; read on Terraform's state.
+    """
+    return hecate_estate.told(lambda: _estate().outputs(transaction))
+
+
+def record(transaction):
+    """
+    The deploy is good: say so in the history, close every target's journal, give back the lock.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run state.orch hecate.deploy
+
+    Required access: write on the store.
+    """
+    return hecate_estate.told(lambda: _estate().record(transaction))

@@ -1,0 +1,1 @@
+"""Salt state modules: thin adapters, a few lines a function."""

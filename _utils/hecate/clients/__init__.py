@@ -1,0 +1,1 @@
+"""One file an API: typed errors, timeouts, and the retry rule in each client's docstring."""

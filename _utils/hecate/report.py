@@ -1,0 +1,66 @@
+"""Plans and outcomes as text and as JSON-compatible data, for people and for Salt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hecate.plan import Plan
+from hecate.resource import Change
+
+SIGNS = {"create": "+", "update": "~", "delete": "-"}
+ABSENT = "(absent)"
+
+
+def plan_text(plan: Plan, title: str = "") -> str:
+    """A plan as a person reads it: a line a change, and field by field what an update alters."""
+    lines = [f"{title}: {summary(plan)}" if title else summary(plan)]
+    for change in plan.changes:
+        lines.append(f"  {SIGNS[change.verb]} {change.id}")
+        if change.verb == "update":
+            lines += [f"      {path}: {_short(old)} -> {_short(new)}" for path, old, new in differences(change)]
+    lines += [f"  ! {reason}" for reason in plan.unsafe]
+    return "\n".join(lines)
+
+
+def summary(plan: Plan) -> str:
+    """"2 to create, 1 to delete", or "nothing to do"."""
+    counts = {verb: sum(c.verb == verb for c in plan.changes) for verb in SIGNS}
+    return ", ".join(f"{n} to {verb}" for verb, n in counts.items() if n) or "nothing to do"
+
+
+def salt_changes(plan: Plan) -> dict[str, dict[str, Any]]:
+    """A plan as Salt's `changes`: {id: {old, new}}, in the plan's order."""
+    return {
+        c.id: {
+            "old": dict(c.before.spec) if c.before else None,
+            "new": dict(c.after.spec) if c.after else None,
+        }
+        for c in plan.changes
+    }
+
+
+def differences(change: Change) -> Iterator[tuple[str, Any, Any]]:
+    """Field path, old and new value of everything that differs between the sides of a change."""
+    before = change.before.spec if change.before else {}
+    after = change.after.spec if change.after else {}
+    yield from _walk("", before, after)
+
+
+def _walk(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    if old == new:
+        return
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted(old.keys() | new.keys()):
+            yield from _walk(f"{path}.{key}" if path else str(key), old.get(key, ABSENT), new.get(key, ABSENT))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (left, right) in enumerate(zip(old, new, strict=True)):
+            yield from _walk(f"{path}[{index}]", left, right)
+    else:
+        yield path, old, new
+
+
+def _short(value: Any, limit: int = 100) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

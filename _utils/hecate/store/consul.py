@@ -1,0 +1,79 @@
+"""Consul's KV as the store (https://developer.hashicorp.com/consul/api-docs/kv), through py-consul.
+
+Values are compressed: Consul takes at most 512 KiB a key, and a deployment holds a whole pillar.
+Retry rule: none; every write is conditional, so a caller may look again and decide.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from consul import ACLDisabled, ACLPermissionDenied, Consul, ConsulException
+
+from hecate.errors import Faulty, NotAuthorised, Refused, Unreachable
+from hecate.store import ABSENT, Stored
+
+LIMIT = 512 * 1024
+
+
+class ConsulStore:
+    """url: of an agent. token: sent in a header only. prefix: everything is below it."""
+
+    def __init__(self, url: str, token: str, prefix: str, timeout: float = 10.0) -> None:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._consul = Consul(
+            host=parts.hostname, port=port, scheme=parts.scheme, token=token or None, connections_timeout=timeout
+        )
+        self._prefix = prefix
+
+    def get(self, key: str) -> Stored | None:
+        with _typed():
+            _, row = self._consul.kv.get(f"{self._prefix}/{key}", consistency="consistent")
+        if row is None:
+            return None
+        try:
+            return Stored(json.loads(zlib.decompress(base64.b64decode(row["Value"]))), str(row["ModifyIndex"]))
+        except (ValueError, zlib.error) as err:
+            raise Faulty("consul", f"{self._prefix}/{key} does not hold what Hecate wrote there") from err
+
+    def put(self, key: str, value: Any, version: str | None) -> bool:
+        packed = base64.b64encode(zlib.compress(json.dumps(value, sort_keys=True).encode())).decode()
+        if len(packed) > LIMIT:
+            raise Refused("consul", f"{key} takes {len(packed)} bytes; Consul's limit is {LIMIT}")
+        with _typed():
+            return bool(self._consul.kv.put(f"{self._prefix}/{key}", packed, cas=_cas(version)))
+
+    def delete(self, key: str, version: str | None = None) -> bool:
+        with _typed():
+            return bool(self._consul.kv.delete(f"{self._prefix}/{key}", cas=_cas(version)))
+
+    def keys(self, prefix: str) -> list[str]:
+        with _typed():
+            _, found = self._consul.kv.get(f"{self._prefix}/{prefix}", keys=True, consistency="consistent")
+        return sorted(key.removeprefix(f"{self._prefix}/") for key in found or [])
+
+
+def _cas(version: str | None) -> int | None:
+    """Consul's check-and-set: index 0 means that the key must not exist."""
+    return None if version is None else int(version) if version != ABSENT else 0
+
+
+@contextmanager
+def _typed() -> Iterator[None]:
+    try:
+        yield
+    except (ACLDisabled, ACLPermissionDenied) as err:
+        need = 'key_prefix "hecate/" { policy = "write" }'
+        raise NotAuthorised("consul", f"the token may not use the store; it needs {need}") from err
+    except ConsulException as err:
+        raise Faulty("consul", str(err)) from err
+    except requests.RequestException as err:
+        raise Unreachable("consul", f"no answer ({type(err).__name__})") from err

@@ -1,0 +1,197 @@
+"""The composition root: a parsed pillar and a place in, ready engines out.
+
+The only room that names concrete clients, backends and stores. A new system is a client file, a
+backend file, a compile file and one line in SYSTEMS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hecate import model
+from hecate.backends import Backend
+from hecate.backends.authentik import AuthentikBackend
+from hecate.backends.caddy import CaddyBackend, Marks
+from hecate.backends.hetzner_dns import HetznerDnsBackend
+from hecate.backends.nomad import NomadBackend
+from hecate.backends.terraform import TerraformBackend, source_digest
+from hecate.clients.authentik import AuthentikClient
+from hecate.clients.caddy import CaddyClient
+from hecate.clients.hetzner_dns import HetznerDnsClient
+from hecate.clients.nomad import NomadClient
+from hecate.clients.terraform import TerraformClient
+from hecate.clients.vault import VaultClient
+from hecate.compile import authentik as identity
+from hecate.compile import caddy as proxy
+from hecate.compile.dns import compile_dns, labels
+from hecate.compile.nomad import compile_nomad
+from hecate.compile.terraform import compile_terraform
+from hecate.engine import Engine, Wish
+from hecate.errors import InvalidPillar, Problem
+from hecate.journal import Journal
+from hecate.model import Estate
+from hecate.model.infrastructure import Edge
+from hecate.plan import Limits
+from hecate.resource import Resource, Snapshot
+from hecate.secrets import Resolver
+from hecate.store import Store
+from hecate.store.consul import ConsulStore
+from hecate.store.deployments import Deployments
+from hecate.store.local import LocalStore
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this runs.
+
+    minion: id of the minion or proxy. cache: its cache directory. guards: asks which hosts'
+    protection authentik has confirmed; only called when a route is protected.
+    """
+
+    minion: str
+    cache: Path
+    guards: Callable[[], Collection[str]] = tuple
+    allow: Collection[str] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """One system as this place can reach it: an engine, and what the pillar wants of it."""
+
+    system: str
+    estate: Estate
+    backend: Backend
+    engine: Engine
+    wish: Wish
+    resolver: Resolver = field(repr=False)
+
+    @property
+    def desired(self) -> tuple[Resource, ...]:
+        return self.wish.resources
+
+
+def target(system: str, estate: Estate, place: Place) -> Target:
+    """Everything needed to manage `system` from `place`. Talks to nobody but the secret store."""
+    secrets = resolver(estate)
+    backend, desired = SYSTEMS[system](estate, place, secrets)
+    safety = estate.safety
+    limits = Limits(safety.updates, safety.deletes, safety.percent, frozenset(place.allow))
+    journal = Journal(place.cache / "hecate" / "journal" / system)
+    engine = Engine(backend, journal, adopt=estate.adopt, limits=limits)
+    return Target(system, estate, backend, engine, Wish(tuple(desired)), secrets)
+
+
+def resolver(estate: Estate) -> Resolver:
+    """References under vault: are read with a token that itself comes from env: or file:."""
+    vault = estate.vault
+    if vault is None:
+        return Resolver()
+    token = Resolver()
+    return Resolver(lambda path, key: VaultClient(vault.url, token.value(vault.token), vault.mount).read(path, key))
+
+
+def store(estate: Estate, cache: Path) -> Store:
+    consul = estate.store.consul
+    if consul is None:
+        return LocalStore(cache / "hecate" / "store")
+    token = resolver(estate).value(consul.token) if consul.token else ""
+    return ConsulStore(consul.url, token, consul.prefix)
+
+
+def deployments(estate: Estate, cache: Path) -> Deployments:
+    return Deployments(store(estate, cache), estate.environment)
+
+
+def confirmed(estate: Estate, snapshot: Snapshot) -> list[str]:
+    """Hosts that may be published, as authentik holds their guards in `snapshot`."""
+    return identity.confirmed(estate, snapshot)
+
+
+def guards_host(held: Resource, host: str) -> bool:
+    """Whether an object in authentik belongs to the guard of `host`."""
+    slug = identity.slug_of(host)
+    if held.kind == "authentik.application":
+        return held.key == slug
+    if held.kind == "authentik.binding":
+        return held.key.startswith(f"{slug}/")
+    return held.kind in ("authentik.provider", "authentik.attachment") and held.key.endswith(f"/{host}")
+
+
+def stored_outputs(raw: Mapping[str, Any], cache: Path) -> dict[str, Any]:
+    """Terraform's outputs from the store that this (unchecked) pillar names."""
+    needed = {key: raw[key] for key in ("environment", "store", "vault") if key in raw}
+    return deployments(model.parse({"hecate": needed}), cache).outputs()
+
+
+def terraform_initialised(made: Target) -> bool:
+    """Whether the wanted configuration initialises; raises Refused with Terraform's own words."""
+    assert isinstance(made.backend, TerraformBackend)
+    made.backend.check(made.desired[0])
+    return True
+
+
+def outputs(made: Target) -> dict[str, Any]:
+    """Terraform's outputs, without the sensitive ones."""
+    assert isinstance(made.backend, TerraformBackend)
+    return made.backend.outputs()
+
+
+def _caddy(estate: Estate, place: Place, _: Resolver) -> tuple[Backend, list[Resource]]:
+    edge = estate.edges.get(place.minion, Edge())
+    guards = place.guards() if any(estate.guarded()) else ()
+    marks = Marks(proxy.ROUTE_ID, proxy.SERVER_ID, proxy.TLS_ID, proxy.last_route())
+    backend = CaddyBackend(CaddyClient(estate.caddy.admin), estate.caddy.server, marks)
+    return backend, proxy.compile_caddy(estate, edge, guards)
+
+
+def _authentik(estate: Estate, _: Place, secrets: Resolver) -> tuple[Backend, list[Resource]]:
+    settings = _section(estate, "authentik")
+    client = AuthentikClient(settings.url, secrets.value(settings.token), settings.timeout, secrets.mask)
+    mark, prefix = identity.mark(estate.environment), identity.provider_prefix(estate.environment)
+    return AuthentikBackend(client, mark, prefix, settings.outpost_name), identity.compile_authentik(estate)
+
+
+def _dns(estate: Estate, _: Place, secrets: Resolver) -> tuple[Backend, list[Resource]]:
+    settings = _section(estate, "hetzner_dns")
+    client = HetznerDnsClient(secrets.value(settings.token), settings.endpoint, mask=secrets.mask)
+    return HetznerDnsBackend(client, tuple(estate.dns.zones), labels(estate.environment)), compile_dns(estate)
+
+
+def _nomad(estate: Estate, _: Place, secrets: Resolver) -> tuple[Backend, list[Resource]]:
+    settings = _section(estate, "nomad")
+    token = secrets.value(settings.token) if settings.token else ""
+    client = NomadClient(settings.url, token, deadline=settings.deadline, mask=secrets.mask)
+    return NomadBackend(client, estate.environment), compile_nomad(estate)
+
+
+def _terraform(estate: Estate, _: Place, __: Resolver) -> tuple[Backend, list[Resource]]:
+    settings = _section(estate, "terraform")
+    source = Path(settings.source)
+    backend = TerraformBackend(TerraformClient(), source, Path(settings.workdir))
+    return backend, compile_terraform(estate, source_digest(source))
+
+
+SYSTEMS = {
+    "terraform": _terraform,
+    "nomad": _nomad,
+    "authentik": _authentik,
+    "hetzner_dns": _dns,
+    "caddy": _caddy,
+}
+SECTIONS = {"terraform": "terraform", "nomad": "nomad", "authentik": "authentik", "hetzner_dns": "hetzner_dns"}
+
+
+def is_managed(system: str, estate: Estate) -> bool:
+    """Whether the pillar says anything about that system; what is absent is not managed."""
+    return system not in SECTIONS or getattr(estate, SECTIONS[system]) is not None
+
+
+def _section(estate: Estate, name: str):  # type: ignore[no-untyped-def]
+    section = getattr(estate, name)
+    if section is None:
+        raise InvalidPillar([Problem(f"hecate:{name}", "", "is required on this target")])
+    return section
+

@@ -1,0 +1,289 @@
+"""The estate as a master sees it: what the runner `hecate` does, over the targets' own functions.
+
+Targets do the work and keep their own undo journals. The master keeps the lock, the order, and
+the history; it can be killed at any point, and the next deploy or rollback carries on from there.
+"""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import salt.client
+import salt.pillar
+from salt.exceptions import CommandExecutionError
+
+import hecate_salt
+from hecate import model, wiring
+from hecate.errors import HecateError, InvalidPillar
+from hecate.store.deployments import COMMITTING, DONE, FAILED, RUNNING, UNDONE, Deployment, Deployments
+from hecate.verify import verify
+
+told = hecate_salt.told
+CONTROLLER = "hecate-controller"
+WAIT = 900  # seconds for one call to one target; a Terraform apply may take its time
+
+
+def fail(text: str) -> None:
+    """End the runner with this text and a non-zero exit code."""
+    raise CommandExecutionError(text)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One target of a deploy: what it is called, which minion does it, and for which system."""
+
+    name: str
+    minion: str
+    system: str
+
+    @property
+    def module(self) -> str:
+        return f"hecate_{self.system}"
+
+
+class Master:
+    """opts: the master's. pillar: what the command line gave in ``pillar=``, if anything."""
+
+    def __init__(self, opts: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
+        self._opts, self._extra = dict(opts), dict(extra or {})
+        self._controller = str(opts.get("hecate_minion", CONTROLLER))
+        self._rendered: dict[str, Any] | None = None
+
+    # Looking
+
+    @property
+    def pillar(self) -> dict[str, Any]:
+        """The controller's pillar, rendered anew once a call. Raises what its SLS says is wrong."""
+        if self._rendered is None:
+            compiler = salt.pillar.get_pillar(
+                self._opts, {"id": self._controller}, self._controller, self._opts.get("saltenv") or "base"
+            )
+            rendered = compiler.compile_pillar()
+            if rendered.get("_errors"):
+                raise HecateError("the pillar does not render:\n" + "\n".join(map(str, rendered["_errors"])))
+            self._rendered = rendered
+        return self._rendered
+
+    def validate(self) -> tuple[bool, str]:
+        try:
+            problems = model.problems_in(self.pillar, complete=False)
+        except HecateError as err:
+            return False, str(err)
+        return not problems, str(InvalidPillar(problems)) if problems else "the pillar is good"
+
+    def plan(self, form: str) -> tuple[int, Any]:
+        good, text = self.validate()
+        if not good:
+            return 1, text
+        told_by = {step.name: self._call(step, "plan") for step in self._steps()}
+        errors = [f"{name}: {told}" for name, told in told_by.items() if not isinstance(told, Mapping)]
+        if errors:
+            return 1, "\n".join(errors)
+        changes = any(answer["plan"]["changes"] for answer in told_by.values())
+        code = 2 if changes else 0
+        if form == "data":
+            return code, {name: answer["plan"] for name, answer in told_by.items()}
+        return code, "\n".join(f"{name}\n  " + told["text"].replace("\n", "\n  ") for name, told in told_by.items())
+
+    def status(self) -> dict[str, Any]:
+        deployments, last = self._deployments, self._deployments.history(1)
+        alive = self._client.cmd([s.minion for s in self._steps()], "test.ping", tgt_type="list", timeout=10)
+        return {
+            "lock": str(deployments.holder() or "free"),
+            "last deploy": _line(last[0]) if last else "none",
+            "targets": {s.name: f"{s.minion} {'answers' if alive.get(s.minion) else 'DOES NOT ANSWER'}" for s in self._steps()},
+        }
+
+    def verify(self) -> tuple[bool, str]:
+        estate = model.parse(self.pillar)
+        edges = [s for s in self._steps() if s.system == "caddy"]
+        roots: dict[str, str] = {}
+        if estate.caddy.issuer == "internal":
+            roots = {s.minion: str(self._call(s, "root_certificate")) for s in edges}
+        probes = verify(estate, roots)
+        bad = [p for p in probes if not p.good]
+        lines = [f"{'ok  ' if p.good else 'FAIL'} {p.what}: {p.told}" for p in probes]
+        return not bad, "\n".join([f"{len(probes) - len(bad)} of {len(probes)} probes passed", *lines])
+
+    def history(self, count: int) -> list[str]:
+        return [_line(d) for d in self._deployments.history(count)] or ["nothing has been deployed yet"]
+
+    def show(self, deployment: str) -> dict[str, Any]:
+        found = self._deployments.get(deployment)
+        return {**found.summary(), "pillar": dict(found.pillar)}
+
+    # The steps of a deploy
+
+    def steps(self, allow: Sequence[str] = ()) -> dict[str, Any]:
+        """Rendered before preflight, so a wrong pillar must not break it: preflight then tells."""
+        try:
+            listed = self._steps()
+        except HecateError:
+            listed = []
+        return {
+            "transaction": hecate_salt.new_transaction(),
+            "allow": [allow] if isinstance(allow, str) else list(allow),
+            "targets": [{"name": s.name, "minion": s.minion, "system": s.system} for s in listed],
+        }
+
+    def preflight(self) -> str:
+        good, text = self.validate()
+        if not good:
+            raise HecateError(text)
+        minions = sorted({s.minion for s in self._steps()})
+        alive = self._client.cmd(minions, "test.ping", tgt_type="list", timeout=15)
+        silent = [m for m in minions if not alive.get(m)]
+        if silent:
+            raise HecateError(f"these targets do not answer: {', '.join(silent)}; are their minions running?")
+        return f"pillar is good; {len(minions)} minions answer"
+
+    def begin(self, transaction: str) -> str:
+        deployments = self._deployments
+        deployments.acquire(transaction, _user(self._opts))
+        lines = [self._finish(left) for left in [deployments.unfinished()] if left and left.id != transaction]
+        targets = tuple(s.name for s in self._steps())
+        wanted = self.pillar.get("hecate", {})
+        deployments.save(
+            Deployment(
+                transaction,
+                RUNNING,
+                _user(self._opts),
+                _now(),
+                message=str(self._extra.get("message", "")),
+                targets=targets,
+                pillar=wanted,
+            )
+        )
+        return "\n".join([*lines, f"deploy {transaction} has begun"])
+
+    def outputs(self, transaction: str) -> str:
+        for step in self._steps():
+            if step.system == "terraform":
+                found = self._call(step, "outputs")
+                if not isinstance(found, Mapping):
+                    raise HecateError(f"Terraform's outputs: {found}")
+                self._deployments.save_outputs(found)
+                return "outputs in pillar: " + (", ".join(sorted(found)) or "none")
+        return "no Terraform in pillar"
+
+    def record(self, transaction: str) -> str:
+        """First the decision, then its effects: whoever finds COMMITTING carries on committing."""
+        deployments = self._deployments
+        deployments.update(transaction, status=COMMITTING, pillar=self.pillar.get("hecate", {}))
+        self._commit(transaction)
+        return f"deploy {transaction} is done"
+
+    def rollback(self, transaction: str | None, reason: str) -> str:
+        deployments = self._deployments
+        standing = [d.id for d in deployments.history(1000) if d.status != UNDONE]
+        if transaction is None and not standing:
+            return "nothing is deployed that could be undone"
+        transaction = transaction or standing[0]
+        if transaction not in standing:
+            deployments.release(transaction)
+            return f"deploy {transaction} had not begun, or is undone already; nothing to undo"
+        if standing[0] != transaction:
+            raise HecateError(f"{standing[0]} was deployed after {transaction}; roll that back first")
+        deployments.acquire(transaction, _user(self._opts))
+        lines = self._undo(deployments.get(transaction), reason)
+        deployments.release(transaction)
+        return "\n".join(lines)
+
+    def unlock(self, reason: str) -> str:
+        holder = self._deployments.holder()
+        if holder is None:
+            return "the lock is free"
+        self._deployments.release(holder.transaction)
+        known = [d for d in self._deployments.history(50) if d.id == holder.transaction]
+        for deployment in known:
+            note = f"unlocked by {_user(self._opts)}: {reason}"
+            self._deployments.update(deployment.id, message=f"{deployment.message}; {note}".lstrip("; "))
+        return f"taken from {holder}"
+
+    # Below the surface
+
+    @property
+    def _client(self) -> Any:
+        return salt.client.get_local_client(mopts=self._opts)
+
+    @property
+    def _deployments(self) -> Deployments:
+        needed = {k: v for k, v in (self.pillar.get("hecate") or {}).items() if k in ("environment", "store", "vault")}
+        estate = model.parse({"hecate": needed})
+        return wiring.deployments(estate, Path(self._opts["cachedir"]))
+
+    def _steps(self) -> list[Step]:
+        """Targets in the order of a deploy; only systems that pillar mentions."""
+        raw = self.pillar.get("hecate") or {}
+        targets = model.parse({"hecate": {"targets": raw.get("targets") or {}}}).targets
+        edges = targets.caddy or tuple(raw.get("edges") or ())
+        single = {
+            "terraform": targets.controller,
+            "nomad": targets.controller,
+            "authentik": targets.authentik,
+            "hetzner_dns": targets.dns,
+        }
+        listed = [Step(system, minion, system) for system, minion in single.items() if raw.get(system)]
+        return listed + [Step(edge, edge, "caddy") for edge in edges]
+
+    def _call(self, step: Step, function: str, *args: Any) -> Any:
+        """One function on one target: its return, or an error text."""
+        answer = self._client.cmd(step.minion, f"{step.module}.{function}", list(args), timeout=WAIT, full_return=True)
+        if step.minion not in answer:
+            return f"{step.minion} does not answer; is its minion running?"
+        return answer[step.minion]["ret"]
+
+    def _finish(self, left: Deployment) -> str:
+        """An earlier deploy whose master died: decided ones are carried through, others undone."""
+        if left.status == COMMITTING:
+            self._commit(left.id)
+            return f"deploy {left.id} had succeeded when it was cut off; it was completed"
+        return "\n".join(self._undo(left, "its deploy was cut off"))
+
+    def _commit(self, transaction: str) -> None:
+        for step in self._steps():
+            answer = self._call(step, "commit", transaction)
+            if answer is not True:
+                raise HecateError(f"{step.name}: its journal could not be closed: {answer}; run the deploy again")
+        self._deployments.update(transaction, status=DONE, ended=_now())
+        self._deployments.release(transaction)
+
+    def _undo(self, deployment: Deployment, reason: str) -> list[str]:
+        """Every target in reverse order; one that fails does not keep the others from being undone."""
+        lines, failed = [f"rolling back deploy {deployment.id} ({reason})"], []
+        steps: dict[str, Any] = dict(deployment.steps)
+        for step in reversed(self._steps()):
+            answer = self._call(step, "rollback", deployment.id)
+            good = isinstance(answer, list)
+            if not good:
+                failed.append(step.name)
+            what = (", ".join(answer) or "nothing to put back") if good else f"FAILED: {answer}"
+            lines.append(f"  {step.name}: {what}")
+            steps[step.name] = answer
+        status = FAILED if failed else UNDONE
+        self._deployments.update(deployment.id, status=status, ended=_now(), error=reason, steps=steps)
+        if failed:
+            again = f"salt-run hecate.rollback {deployment.id}"
+            raise HecateError("\n".join([*lines, f"NOT undone: {', '.join(failed)}; mend and run: {again}"]))
+        return [*lines, "everything is as it was before"]
+
+
+def _line(deployment: Deployment) -> str:
+    started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(deployment.started))
+    took = f", {deployment.ended - deployment.started:.0f} s" if deployment.ended else ""
+    why = "; ".join(part for part in (deployment.message, deployment.error) if part)
+    return f"{deployment.id}  {started}  {deployment.user}  {deployment.status}{took}" + (f"  ({why})" if why else "")
+
+
+def _now() -> float:
+    return time.time()
+
+
+def _user(opts: Mapping[str, Any]) -> str:
+    return str(opts.get("user") or getpass.getuser())
+

@@ -1,0 +1,284 @@
+"""The one file that knows both worlds: Salt's dunders in, Hecate's engines out, and back.
+
+A plan becomes a state return, an error becomes a Salt error, and nothing else happens here. The
+adapters pass their `__opts__`, `__pillar__` and `__salt__` along; nothing is kept in module
+globals, since several sub-proxies may share them.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import salt.pillar
+from salt.exceptions import CommandExecutionError
+
+from hecate import model, report, wiring
+from hecate.engine import Wish
+from hecate.errors import ApplyFailed, HecateError
+from hecate.resource import Resource
+
+GUARDS = "hecate_authentik.guards"
+RUN = "hecate_run"  # pillar key by which a deploy tells its targets what they are part of
+Overlay = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Site:
+    """What an adapter knows of where it runs: Salt's dunders, and the pillar to go by."""
+
+    opts: Mapping[str, Any]
+    salt: Mapping[str, Callable[..., Any]]
+    pillar: Mapping[str, Any]
+
+    @property
+    def run(self) -> Mapping[str, Any]:
+        return self.pillar.get(RUN) or {}
+
+    def place(self, *consent: str) -> wiring.Place:
+        """consent: overrides that the call itself gives, such as the name of a route to remove."""
+        allow = frozenset([*(self.run.get("allow") or ()), *consent])
+        return wiring.Place(self.opts["id"], Path(self.opts["cachedir"]), self.guards, allow)
+
+    def guards(self) -> list[str]:
+        """Hosts that authentik's proxy minion has confirmed, as Salt's mine has them."""
+        minion = model.parse(self.pillar).targets.authentik
+        answer = self.salt["mine.get"](minion, GUARDS)
+        if not isinstance(answer, Mapping):
+            raise HecateError(f"the mine did not answer; is the master up? ({GUARDS} of {minion})")
+        return list(answer.get(minion) or ())
+
+    def target(self, system: str, *consent: str) -> wiring.Target:
+        return wiring.target(system, model.parse(self.pillar), self.place(*consent))
+
+    def overlaid(self, overlay: Overlay) -> Site:
+        """The same place, wanting of routes, policies and records only what `overlay` says."""
+        base = {k: v for k, v in (self.pillar.get("hecate") or {}).items() if k not in ("routes", "workloads")}
+        zones = (base.get("dns") or {}).get("zones") or {}
+        bare = {name: {k: v for k, v in (zone or {}).items() if k != "records"} for name, zone in zones.items()}
+        hecate = {**base, "dns": {"zones": bare}, **overlay}
+        return Site(self.opts, self.salt, {**self.pillar, "hecate": hecate})
+
+
+def live(opts: Mapping[str, Any], salt_functions: Any, grains: Mapping[str, Any]) -> Site:
+    """For execution functions: pillar as the master renders it now, not as the minion remembers it."""
+    opts_now = dict(opts)
+    compiler = salt.pillar.get_pillar(
+        opts_now, dict(grains), opts["id"], opts.get("saltenv"), pillarenv=opts.get("pillarenv")
+    )
+    return Site(opts_now, salt_functions, compiler.compile_pillar())
+
+
+def in_state(opts: Mapping[str, Any], salt_functions: Any, pillar: Any) -> Site:
+    """For state functions: the pillar that this state run was compiled with."""
+    return Site(opts, salt_functions, pillar)
+
+
+def new_transaction() -> str:
+    """Sorts by time; unique between masters."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
+
+
+def told(call: Callable[[], Any]) -> Any:
+    """Run `call`; Hecate's errors become Salt's, with their text."""
+    try:
+        return call()
+    except HecateError as err:
+        raise CommandExecutionError(str(err)) from err
+
+
+# Execution functions
+
+
+def listed(site: Site, system: str, kind: str) -> list[str]:
+    """Keys of what Hecate owns there, of one kind."""
+    snapshot = site.target(system).backend.observe(())
+    return sorted(r.key for r in snapshot.owned.values() if r.kind == kind)
+
+
+def shown(site: Site, system: str, resource_id: str) -> dict[str, Any]:
+    """One resource: as pillar wants it, and as the system has it."""
+    target = site.target(system)
+    wanted = {r.id: r for r in target.desired}
+    want = wanted.get(resource_id)
+    have = target.backend.observe([want] if want else []).get(resource_id)
+    if want is None and have is None:
+        raise HecateError(f"{resource_id} is neither wanted by pillar nor held by {system}")
+    return {
+        "wanted": dict(want.spec) if want else None,
+        "held": dict(have.spec) if have else None,
+        "pillar": want.origin if want else "",
+    }
+
+
+def planned(site: Site, system: str) -> dict[str, Any]:
+    """The plan as text and as data. Writes nothing."""
+    target = site.target(system)
+    if not wiring.is_managed(system, target.estate):
+        return {"text": f"{system}: not in pillar, not managed", "plan": {"changes": [], "unsafe": [], "digest": ""}}
+    plan = target.engine.plan(target.wish)
+    return {"text": report.plan_text(plan, system), "plan": plan.to_json()}
+
+
+def applied(site: Site, system: str, *, test: bool = False, allow: Sequence[str] = ()) -> dict[str, Any]:
+    """Bring the system to what pillar says; {id: {old, new}} of what was changed."""
+    target = site.target(system, *allow)
+    if test:
+        return report.salt_changes(target.engine.plan(target.wish))
+    return report.salt_changes(_apply(site, target, target.wish).plan)
+
+
+def removed(site: Site, system: str, resource_ids: Sequence[str], *consent: str) -> dict[str, Any]:
+    """Delete just these, if they are Hecate's. Pillar that still wants them brings them back."""
+    target = site.target(system, *consent)
+    outcome = _apply(site, target, Wish(absent=tuple(resource_ids), partial=True))
+    return report.salt_changes(outcome.plan)
+
+
+def rolled_back(site: Site, system: str, transaction: str) -> list[str]:
+    """Undo what `transaction` changed here; the ids that were put back."""
+    target = site.target(system)
+    if not wiring.is_managed(system, target.estate):
+        return []
+    undone = [change.id for change in target.engine.undo(transaction)]
+    _publish_guards(site, system)
+    return undone
+
+
+def committed(site: Site, system: str, transaction: str) -> bool:
+    site.target(system).engine.commit(transaction)
+    return True
+
+
+def confirmed_guards(site: Site) -> list[str]:
+    """Hosts whose application, bindings and outpost attachment authentik holds as wanted."""
+    target = site.target("authentik")
+    return wiring.confirmed(target.estate, target.backend.observe(target.desired))
+
+
+def terraform_outputs(site: Site) -> dict[str, Any]:
+    return wiring.outputs(site.target("terraform"))
+
+
+# State functions
+
+
+def managed(site: Site, system: str, name: str, *, test: bool) -> dict[str, Any]:
+    """Pillar's whole wish for one system, as a state return."""
+
+    def wish() -> tuple[wiring.Target, Wish] | None:
+        estate = model.parse(site.pillar)
+        if not wiring.is_managed(system, estate):
+            return None
+        target = wiring.target(system, estate, site.place())
+        return target, target.wish
+
+    return _state(site, system, name, wish, test)
+
+
+def present(site: Site, system: str, name: str, overlay: Overlay, *, test: bool) -> dict[str, Any]:
+    """What `overlay` says, added to whatever Hecate owns there already."""
+
+    def wish() -> tuple[wiring.Target, Wish]:
+        target = site.overlaid(overlay).target(system)
+        return target, Wish(target.desired, partial=True)
+
+    return _state(site, system, name, wish, test)
+
+
+def absent(
+    site: Site, system: str, name: str, doomed: Callable[[Resource], bool], *consent: str, test: bool
+) -> dict[str, Any]:
+    """None of what Hecate owns there and `doomed` picks; naming it in SLS is the consent."""
+
+    def wish() -> tuple[wiring.Target, Wish]:
+        target = site.overlaid({}).target(system, *consent)
+        owned = target.backend.observe(()).owned.values()
+        return target, Wish(absent=tuple(r.id for r in owned if doomed(r)), partial=True)
+
+    return _state(site, system, name, wish, test)
+
+
+def _state(
+    site: Site, system: str, name: str, wish: Callable[[], tuple[wiring.Target, Wish] | None], test: bool
+) -> dict[str, Any]:
+    """The only place where a state return is made."""
+
+    def ret(result: bool | None, comment: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return {"name": name, "result": result, "comment": comment, "changes": dict(changes or {})}
+
+    try:
+        made = wish()
+        if made is None:
+            return ret(True, f"{system} is not in pillar, so it is not managed")
+        target, wanted = made
+        if test:
+            plan = target.engine.plan(wanted)
+            if not plan:
+                return ret(True, f"{system}: nothing to do")
+            return ret(None, report.plan_text(plan, system), report.salt_changes(plan))
+        outcome = _apply(site, target, wanted)
+    except ApplyFailed as err:
+        return ret(False, str(err))
+    except HecateError as err:
+        return ret(False, f"{err}\nnothing was written")
+    before = "".join(f"undone first, left by a run that was cut off: {t}\n" for t in outcome.recovered)
+    text = report.plan_text(outcome.plan, system) if outcome.plan else f"{system}: nothing to do"
+    return ret(True, before + text, report.salt_changes(outcome.plan))
+
+
+def _apply(site: Site, target: wiring.Target, wish: Wish) -> Any:
+    """One apply, as part of the deploy that the run says, or on its own."""
+    transaction = site.run.get("transaction")
+    try:
+        return target.engine.apply(wish, transaction or new_transaction(), shared=bool(transaction))
+    finally:
+        _publish_guards(site, target.system)
+
+
+def _publish_guards(site: Site, system: str) -> None:
+    """Tell the edges which hosts are guarded now, after every write to authentik, good or failed."""
+    if system == "authentik":
+        site.salt["mine.send"](GUARDS)
+
+
+# What hand-written SLS and the CLI mean by a route, or by everything that guards a host
+
+
+def route_of(host: str) -> Callable[[Resource], bool]:
+    return lambda held: held.kind in ("caddy.route", "caddy.certificate") and held.key == host
+
+
+def guard_of(host: str) -> Callable[[Resource], bool]:
+    """Groups are left: they may be in use elsewhere, and their members are not ours to lose."""
+    return lambda held: wiring.guards_host(held, host)
+
+
+def guard_removed(site: Site, host: str) -> dict[str, Any]:
+    doomed = guard_of(host)
+    owned = site.target("authentik").backend.observe(()).owned.values()
+    return removed(site, "authentik", [r.id for r in owned if doomed(r)])
+
+
+def guard_overlay(host: str, groups: Sequence[str], session_duration: str) -> Overlay:
+    """A pillar with just one protected host; where its route leads does not matter to authentik."""
+    policy = {"groups": list(groups), "session_duration": session_duration}
+    route = {"upstreams": ["127.0.0.1:80"], "auth_policy": "guard"}
+    return {"auth_policies": {"guard": policy}, "routes": {host: route}}
+
+
+def terraform_initialised(site: Site) -> bool:
+    return wiring.terraform_initialised(site.target("terraform"))
+
+
+def terraform_pillar(opts: Mapping[str, Any], pillar: Mapping[str, Any]) -> dict[str, Any]:
+    """The store is found by pillar alone, which may be wrong elsewhere without harm here."""
+    hecate = pillar.get("hecate")
+    if not isinstance(hecate, Mapping) or not hecate.get("terraform"):
+        return {}
+    outputs = wiring.stored_outputs(hecate, Path(opts["cachedir"]))
+    return {"hecate": {"terraform": {"outputs": outputs}}} if outputs else {}

@@ -1,0 +1,6 @@
+include:
+  - hecate.systems
+  - hecate.routes
+  - hecate.policies
+  - hecate.dns
+  - hecate.workloads

@@ -1,0 +1,2 @@
+proxy:
+  proxytype: hecate_hetzner_dns

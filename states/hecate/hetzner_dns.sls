@@ -1,0 +1,3 @@
+# Records. Everything comes from pillar; see docs/pillar.md.
+hecate hetzner_dns:
+  hecate_hetzner_dns.managed

@@ -1,0 +1,3 @@
+# Jobs. Everything comes from pillar; see docs/pillar.md.
+hecate nomad:
+  hecate_nomad.managed

@@ -1,0 +1,3 @@
+# Infrastructure. Everything comes from pillar; see docs/pillar.md.
+hecate terraform:
+  hecate_terraform.managed
