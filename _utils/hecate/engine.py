@@ -62,12 +62,13 @@ class Engine:
         """
         with self.journal.exclusive():
             recovered = self._recover(transaction)
-            plan = self._look(wish)[1]
+            snapshot, plan = self._look(wish)
             plan.refuse_if_unsafe()
             if not plan:
                 return Outcome(plan, transaction, recovered)
             try:
-                plan = self._write_and_confirm(wish, transaction, shared)
+                plan = self._write(wish, snapshot, plan, transaction, shared)
+                self._confirm(wish)
             except Exception as err:  # whatever broke it, the target is put back before it is told
                 self._compensate(transaction, err)
             if not shared:
@@ -90,31 +91,27 @@ class Engine:
         plan = make_plan(wish.resources, view, self.backend.normalise, adopt=self.adopt, limits=self.limits)
         return snapshot, plan
 
-    def _write_and_confirm(self, wish: Wish, transaction: str, shared: bool) -> Plan:
-        done = self._write(wish, transaction, shared)
-        rest = self._look(wish)[1]
-        if rest:
-            raise NotConverged(
-                f"{self.backend.system} accepted the changes but still differs: {', '.join(c.id for c in rest.changes)}"
-            )
-        return done
-
-    def _write(self, wish: Wish, transaction: str, shared: bool) -> Plan:
-        """A write that loses the race to somebody else's is planned anew, never forced."""
-        for attempt in range(LOST_RACES):
-            snapshot, plan = self._look(wish)
-            plan.refuse_if_unsafe()
+    def _write(self, wish: Wish, snapshot: Snapshot, plan: Plan, transaction: str, shared: bool) -> Plan:
+        """Write the plan; one that lost the race to somebody else's write is made anew, never forced."""
+        for races_left in range(LOST_RACES - 1, -1, -1):
             try:
                 for batch in self._batches(plan.changes):
                     self.journal.announce(transaction, batch, shared=shared)
                     self.backend.apply(batch, snapshot)
+                break
             except Stale:
-                if attempt == LOST_RACES - 1 or not self.backend.atomic:
+                if not races_left or not self.backend.atomic:
                     raise
                 self.journal.withdraw(transaction, len(plan.changes))
-                continue
-            return plan
-        raise AssertionError("unreachable")
+                snapshot, plan = self._look(wish)
+                plan.refuse_if_unsafe()
+        return plan
+
+    def _confirm(self, wish: Wish) -> None:
+        rest = self._look(wish)[1]
+        if rest:
+            ids = ", ".join(change.id for change in rest.changes)
+            raise NotConverged(f"{self.backend.system} accepted the changes but still differs: {ids}")
 
     def _batches(self, changes: Sequence[Change]) -> Iterator[list[Change]]:
         if self.backend.atomic:

@@ -6,6 +6,7 @@ backend file, a compile file and one line in SYSTEMS.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,13 +49,15 @@ class Place:
     """Where this runs.
 
     minion: id of the minion or proxy. cache: its cache directory. guards: asks which hosts'
-    protection authentik has confirmed; only called when a route is protected.
+    protection authentik has confirmed; only called when a route is protected. allow: overrides for
+    the plan. sleep: how clients wait between two tries.
     """
 
     minion: str
     cache: Path
     guards: Callable[[], Collection[str]] = tuple
     allow: Collection[str] = ()
+    sleep: Callable[[float], None] = time.sleep
 
 
 @dataclass(frozen=True)
@@ -143,28 +146,28 @@ def _caddy(estate: Estate, place: Place, _: Resolver) -> tuple[Backend, list[Res
     edge = estate.edges.get(place.minion, Edge())
     guards = place.guards() if any(estate.guarded()) else ()
     marks = Marks(proxy.ROUTE_ID, proxy.SERVER_ID, proxy.TLS_ID, proxy.last_route())
-    backend = CaddyBackend(CaddyClient(estate.caddy.admin), estate.caddy.server, marks)
+    backend = CaddyBackend(CaddyClient(estate.caddy.admin, sleep=place.sleep), estate.caddy.server, marks)
     return backend, proxy.compile_caddy(estate, edge, guards)
 
 
-def _authentik(estate: Estate, _: Place, secrets: Resolver) -> tuple[Backend, list[Resource]]:
+def _authentik(estate: Estate, place: Place, secrets: Resolver) -> tuple[Backend, list[Resource]]:
     settings = _section(estate, "authentik")
-    client = AuthentikClient(settings.url, secrets.value(settings.token), settings.timeout, secrets.mask)
+    client = AuthentikClient(settings.url, secrets.value(settings.token), settings.timeout, secrets.mask, place.sleep)
     mark, prefix = identity.mark(estate.environment), identity.provider_prefix(estate.environment)
     return AuthentikBackend(client, mark, prefix, settings.outpost_name), identity.compile_authentik(estate)
 
 
-def _dns(estate: Estate, _: Place, secrets: Resolver) -> tuple[Backend, list[Resource]]:
+def _dns(estate: Estate, place: Place, secrets: Resolver) -> tuple[Backend, list[Resource]]:
     settings = _section(estate, "hetzner_dns")
-    client = HetznerDnsClient(secrets.value(settings.token), settings.endpoint, mask=secrets.mask)
+    client = HetznerDnsClient(secrets.value(settings.token), settings.endpoint, mask=secrets.mask, sleep=place.sleep)
     return HetznerDnsBackend(client, tuple(estate.dns.zones), labels(estate.environment)), compile_dns(estate)
 
 
-def _nomad(estate: Estate, _: Place, secrets: Resolver) -> tuple[Backend, list[Resource]]:
+def _nomad(estate: Estate, place: Place, secrets: Resolver) -> tuple[Backend, list[Resource]]:
     settings = _section(estate, "nomad")
     token = secrets.value(settings.token) if settings.token else ""
-    client = NomadClient(settings.url, token, deadline=settings.deadline, mask=secrets.mask)
-    return NomadBackend(client, estate.environment), compile_nomad(estate)
+    client = NomadClient(settings.url, token, deadline=settings.deadline, mask=secrets.mask, sleep=place.sleep)
+    return NomadBackend(client, estate.environment, settings.min_healthy), compile_nomad(estate)
 
 
 def _terraform(estate: Estate, _: Place, __: Resolver) -> tuple[Backend, list[Resource]]:

@@ -31,6 +31,7 @@ hecate:
   nomad:
     url: http://127.0.0.1:4646
     token: "vault:hecate/nomad#token"
+    min_healthy: 1
 
   terraform:
     # The folder beside this file; in production, wherever the controller has its checkout.

@@ -225,9 +225,9 @@ class AuthentikBackend:
         """One write of the whole list, on top of a fresh read, and a look at what became of it."""
         path = f"{OUTPOSTS}{keys.outpost}/"
         current = set(self._client.get(path)["providers"])
-        names = {change: change.subject.key.partition("/")[2] for change in changes}
-        come = {keys.providers[name] for change, name in names.items() if change.after}
-        go = {keys.providers[name] for change, name in names.items() if not change.after and name in keys.providers}
+        named = [(change.subject.key.partition("/")[2], change.after) for change in changes]
+        come = {keys.providers[name] for name, after in named if after}
+        go = {keys.providers[name] for name, after in named if not after and name in keys.providers}
         wanted = (current | come) - go
         if wanted != current:
             self._client.patch(OUTPOSTS, keys.outpost, {"type": "proxy", "providers": sorted(wanted)})

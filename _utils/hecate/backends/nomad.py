@@ -14,14 +14,16 @@ SECOND = 1_000_000_000  # Nomad's durations are nanoseconds
 
 
 class NomadBackend:
-    """environment: jobs of another environment are strangers."""
+    """environment: jobs of another environment are strangers. min_healthy: seconds that a task has to
+    live before its deployment counts as healthy.
+    """
 
     system = "nomad"
     atomic = False
     together: frozenset[str] = frozenset()
 
-    def __init__(self, client: NomadClient, environment: str) -> None:
-        self._client, self._environment = client, environment
+    def __init__(self, client: NomadClient, environment: str, min_healthy: float) -> None:
+        self._client, self._environment, self._min_healthy = client, environment, min_healthy
 
     def observe(self, scope: Sequence[Resource]) -> Snapshot:
         wanted = {r.id for r in scope}
@@ -55,7 +57,7 @@ class NomadBackend:
                 except NotFound:
                     pass
                 continue
-            self._client.register(job_of(name, change.after.spec), indexes.get(name, 0))
+            self._client.register(job_of(name, change.after.spec, self._min_healthy), indexes.get(name, 0))
             indexes[name] = self._settled(name)
 
     def revert(self, name: str, version: int) -> str:
@@ -73,7 +75,7 @@ class NomadBackend:
         return index
 
 
-def job_of(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+def job_of(name: str, spec: Mapping[str, Any], min_healthy: float) -> dict[str, Any]:
     """A resource as the job that Nomad is sent."""
     task = {
         "Name": name,
@@ -88,7 +90,12 @@ def job_of(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
         "Type": "service",
         "Datacenters": spec["datacenters"],
         "Meta": {MARK: "hecate", ENVIRONMENT: spec["environment"]} if spec["environment"] else {},
-        "Update": {"MaxParallel": 1, "MinHealthyTime": SECOND, "AutoRevert": False, "HealthCheck": "task_states"},
+        "Update": {
+            "MaxParallel": 1,
+            "MinHealthyTime": int(min_healthy * SECOND),
+            "AutoRevert": False,  # the transaction decides, and undoes the other systems with it
+            "HealthCheck": "task_states",
+        },
         "TaskGroups": [{"Name": name, "Count": spec["count"], "Tasks": [task]}],
     }
 

@@ -6,6 +6,7 @@ not know return everything; a wrong token is 403, never 401.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -31,9 +32,16 @@ class AuthentikClient:
     Retry rule: reads as in clients.http; writes are sent once.
     """
 
-    def __init__(self, url: str, token: str, timeout: float = 60.0, mask: Callable[[str], str] = str) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        timeout: float = 60.0,
+        mask: Callable[[str], str] = str,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         headers = {"Authorization": f"Bearer {token}"}
-        self._api = _Api("authentik", f"{url}/api/v3", headers=headers, timeout=timeout, mask=mask)
+        self._api = _Api("authentik", f"{url}/api/v3", headers=headers, timeout=timeout, mask=mask, sleep=sleep)
 
     def version(self) -> str:
         return str(self._api.get("/admin/version/").data["version_current"])

@@ -6,6 +6,8 @@ write. `/load` is never used, since it ignores If-Match and takes an empty body 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -19,10 +21,11 @@ class CaddyClient:
     Retry rule: reads as in clients.http; the write is sent once.
     """
 
-    def __init__(self, admin: str, timeout: float = 60.0) -> None:
-        base = f"http+unix://{quote(admin.removeprefix('unix/'), safe='')}" if admin.startswith("unix/") else admin
+    def __init__(self, admin: str, timeout: float = 60.0, sleep: Callable[[float], None] = time.sleep) -> None:
+        is_socket = admin.startswith("unix/")
+        base = f"http+unix://{quote(admin.removeprefix('unix/'), safe='')}" if is_socket else admin
         # A socket path has no host of its own, and Caddy refuses names that it does not expect.
-        self._api = JsonApi("caddy", base, timeout=timeout, headers={"Host": ""} if base.startswith("http+unix") else {})
+        self._api = JsonApi("caddy", base, timeout=timeout, headers={"Host": ""} if is_socket else {}, sleep=sleep)
 
     def config(self) -> tuple[dict[str, Any], str]:
         """The whole configuration and its Etag."""

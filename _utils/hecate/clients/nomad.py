@@ -30,7 +30,7 @@ class NomadClient:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         headers = {"X-Nomad-Token": token} if token else {}
-        self._api = JsonApi("nomad", f"{url}/v1", headers=headers, mask=mask)
+        self._api = JsonApi("nomad", f"{url}/v1", headers=headers, mask=mask, sleep=sleep)
         self._deadline, self._sleep, self._clock = deadline, sleep, clock
 
     def jobs(self) -> list[dict[str, Any]]:

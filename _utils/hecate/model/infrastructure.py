@@ -58,6 +58,7 @@ class Nomad(Section):
     url: Url = "http://127.0.0.1:4646"
     token: SecretRef | None = None
     deadline: int = Field(300, ge=1, le=3600, description="Seconds until a deployment must be healthy.")
+    min_healthy: float = Field(10, gt=0, le=600, description="Seconds a task must live to count as healthy.")
 
 
 class Workload(Section):

@@ -1,0 +1,35 @@
+# Set-up, tests, demo. Everything is installed into .venv; nothing outside the checkout is touched.
+
+PYTHON ?= python3
+SALT ?= 3007.15
+VENV ?= .venv
+LAB ?= .lab
+PILLAR ?= pillar
+PYTEST_ARGS ?=
+
+RUN = $(VENV)/bin/python
+
+.PHONY: setup test check demo demo-down clean
+
+setup: $(VENV)/.ready-$(SALT)
+
+$(VENV)/.ready-$(SALT): setup.cfg constraints.txt tools/make-venv
+	PYTHON=$(PYTHON) SALT=$(SALT) tools/make-venv $(VENV)
+	touch $@
+
+test: setup check
+	$(RUN) -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+check: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy _utils/hecate _utils/hecate_salt.py _utils/hecate_estate.py lab
+
+demo: setup
+	$(RUN) -m lab up --pillar $(PILLAR) --dir $(LAB)
+	$(RUN) -m lab.demo --dir $(LAB)
+
+demo-down: setup
+	$(RUN) -m lab down --dir $(LAB)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info _utils/*.egg-info

@@ -1,0 +1,24 @@
+"""The lab's own secrets: random, in files that only their owner reads, never in an argument or in lab.json."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import secrets
+
+TOKENS = ("openbao-root", "authentik", "hetzner", "nomad", "consul", "password-alice", "password-mallory")
+
+
+def create(folder: pathlib.Path) -> None:
+    """Write a fresh value for each name. Consul wants UUIDs as tokens; the others take anything."""
+    for name in TOKENS:
+        value = secrets.token_hex(16)
+        if name == "consul":
+            value = "-".join((value[:8], value[8:12], value[12:16], value[16:20], value[20:]))
+        with open(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(value)
+
+
+def read(folder: pathlib.Path, name: str) -> str:
+    """The secret of this name."""
+    return (folder / name).read_text().strip()

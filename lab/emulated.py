@@ -1,0 +1,85 @@
+"""How the emulators are started: the zones of the user's own pillar, two people, and a group that was there before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from lab import credentials, pillar_view
+from lab.layout import Lab
+
+DEFAULT_ZONE = "estate.test"
+DEFAULT_PUBLIC_URL = "https://hera.estate.test"
+STRANGERS_GROUP = "platform-team"
+
+
+def hetzner(lab: Lab) -> tuple[str, ...]:
+    """A zone for each that the pillar manages: Hecate fills zones, it doesn't create them."""
+    zones = [item for zone in _zones(_hecate(lab)) for item in ("--zone", zone)]
+    return ("--dns-port", str(lab.port("dns")), "--token-file", _token_file(lab, "hetzner"), *zones)
+
+
+def authentik(lab: Lab) -> tuple[str, ...]:
+    """The group exists without Hecate's mark, as on a server that people already use."""
+    secrets = lab.folder / "secrets"
+    seed = {
+        "groups": [STRANGERS_GROUP],
+        "users": [
+            _user("alice", "Alice Example", credentials.read(secrets, "password-alice"), [STRANGERS_GROUP]),
+            _user("mallory", "Mallory Example", credentials.read(secrets, "password-mallory"), []),
+        ],
+    }
+    file = lab.folder / "secrets" / "authentik-seed.json"
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(seed))
+    url = public_url(_hecate(lab))
+    lab.update(public_url=url)
+    return ("--token-file", _token_file(lab, "authentik"), "--public-url", url, "--seed", str(file))
+
+
+def nomad(lab: Lab) -> tuple[str, ...]:
+    """Jobs run in the lab's folder and end with the emulator."""
+    return ("--dir", str(lab.data("nomad")), "--token-file", _token_file(lab, "nomad"))
+
+
+def _user(username: str, name: str, password: str, groups: list[str]) -> dict[str, Any]:
+    return {
+        "username": username,
+        "name": name,
+        "email": f"{username}@{DEFAULT_ZONE}",
+        "password": password,
+        "groups": groups,
+        "attributes": {},
+    }
+
+
+def _token_file(lab: Lab, name: str) -> str:
+    return str(lab.folder / "secrets" / name)
+
+
+def _hecate(lab: Lab) -> Mapping[str, Any]:
+    found = pillar_view.of(lab).get("hecate")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _zones(hecate: Mapping[str, Any]) -> list[str]:
+    dns = hecate.get("dns")
+    zones = dns.get("zones") if isinstance(dns, Mapping) else None
+    named = [zone for zone in zones if isinstance(zone, str)] if isinstance(zones, (Mapping, list)) else []
+    return named or [DEFAULT_ZONE]
+
+
+def public_url(hecate: Mapping[str, Any]) -> str:
+    """Where browsers reach authentik: the route that leads to its outpost, else its API's own address."""
+    section = hecate.get("authentik")
+    if not isinstance(section, Mapping):
+        return DEFAULT_PUBLIC_URL
+    url = str(section.get("url") or "")
+    routes = hecate.get("routes")
+    if isinstance(routes, Mapping) and urlsplit(url).hostname not in routes:
+        outpost = repr(section.get("outpost"))
+        host = next((host for host, route in routes.items() if outpost in repr(route)), None)
+        return f"https://{host}" if host else url or DEFAULT_PUBLIC_URL
+    return url or DEFAULT_PUBLIC_URL

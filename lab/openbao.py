@@ -1,0 +1,33 @@
+"""OpenBao in dev mode: in memory, unsealed, with the tokens that the pillar's references name."""
+
+from __future__ import annotations
+
+import hvac
+
+from lab import credentials
+from lab.layout import Lab
+
+PATHS = ("authentik", "hetzner", "nomad")
+"""Written as ``hecate/<name>``, key ``token``."""
+
+
+def arguments(lab: Lab) -> tuple[str, ...]:
+    """No token among them: a command line is everybody's to read."""
+    return ("server", "-dev", "-dev-no-store-token", f"-dev-listen-address=127.0.0.1:{lab.port('openbao')}")
+
+
+def environment(lab: Lab) -> dict[str, str]:
+    """Dev mode takes its root token from the environment."""
+    return {"BAO_DEV_ROOT_TOKEN_ID": credentials.read(lab.folder / "secrets", "openbao-root")}
+
+
+def seed(lab: Lab) -> None:
+    """Put the tokens where ``vault:hecate/<system>#token`` finds them."""
+    client = hvac.Client(
+        url=lab.url("openbao"), token=credentials.read(lab.folder / "secrets", "openbao-root"), timeout=10
+    )
+    for name in PATHS:
+        token = credentials.read(lab.folder / "secrets", name)
+        client.secrets.kv.v2.create_or_update_secret(
+            path=f"hecate/{name}", secret={"token": token}, mount_point="secret"
+        )

@@ -1,0 +1,175 @@
+"""
+The lab's own pillar: whatever the user's pillar says, its systems are the ones on this machine.
+
+.. code-block:: yaml
+
+    ext_pillar:
+      - hecate_lab: {lab: /path/to/lab.json}
+      - hecate: {}
+
+What the pillar leaves out stays out, and what is malformed stays as it was written, so that
+validation speaks of the user's own words.
+
+Salt merges the answer into the pillar: mappings by key, lists by replacement
+(``pillar_merge_lists: False``). What a merge can't take away (edges that the lab doesn't have, a
+Consul that doesn't run) is taken out of the given pillar in place.
+"""
+
+import json
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import requests
+from hecate.model.fields import Dial
+from pydantic import TypeAdapter, ValidationError
+
+DIAL = TypeAdapter(Dial)
+TIMEOUT = 10
+
+
+def ext_pillar(minion_id, pillar, lab=None):
+    """
+    Overrides under ``hecate`` for this minion; nothing when the pillar has no such mapping.
+    """
+    hecate = pillar.get("hecate")
+    if not lab or not isinstance(hecate, dict):
+        return {}
+    with open(lab) as file:
+        record = json.load(file)
+    take_out(hecate, record)
+    return {"hecate": overrides(minion_id, hecate, record)}
+
+
+def take_out(hecate, record):
+    """
+    Remove, in place, what no merge could.
+    """
+    hecate.pop("edges", None)
+    store = hecate.get("store")
+    if isinstance(store, dict) and not record.get("consul"):
+        store.pop("consul", None)
+
+
+def overrides(minion_id, hecate, record):
+    """
+    The systems of this lab, in the pillar's own words.
+    """
+    port = record["ports"]
+    edges = record["edges"]
+    secrets = f"{record['folder']}/secrets"
+    found = {
+        "edges": {
+            name: {"address": "127.0.0.1", "http": port[f"{name}-http"], "https": port[f"{name}-https"]}
+            for name in edges
+        },
+        "targets": {
+            "controller": "hecate-controller",
+            "authentik": "hecate-authentik",
+            "dns": "hecate-dns",
+            "caddy": list(edges),
+        },
+        "vault": {"url": url(port["openbao"]), "token": f"file:{secrets}/openbao-root", "mount": "secret"},
+        "verify": {"nameserver": f"127.0.0.1:{port['dns']}"},
+    }
+    if record.get("consul"):
+        found["store"] = {"consul": {"url": url(port["consul"]), "token": f"file:{secrets}/consul"}}
+    if minion_id in edges:
+        found["caddy"] = {"admin": f"unix/{record['sockets']}/{minion_id}.sock"}
+    systems = {
+        "authentik": {
+            "url": url(port["authentik"]),
+            "token": "vault:hecate/authentik#token",
+            "outpost": f"127.0.0.1:{port['authentik']}",
+        },
+        "hetzner_dns": {"endpoint": url(port["hetzner"]) + "/v1", "token": "vault:hecate/hetzner#token"},
+        "nomad": {"url": url(port["nomad"]), "token": "vault:hecate/nomad#token"},
+        "terraform": {"workdir": f"{record['folder']}/terraform"},
+    }
+    found.update((name, section) for name, section in systems.items() if isinstance(hecate.get(name), dict))
+    if hecate.get("routes"):
+        found["routes"] = rewritten(hecate["routes"], stand_ins(hecate, record))
+    return found
+
+
+def url(port):
+    """
+    Of a server of the lab.
+    """
+    return f"http://127.0.0.1:{port}"
+
+
+def stand_ins(hecate, record):
+    """
+    What answers for each dial that the routes name: ``{dial: "127.0.0.1:port"}``.
+    """
+    dials = sorted({dial for dial in every_dial(hecate.get("routes")) if well_formed(dial)})
+    known = {}
+    section = hecate.get("authentik")
+    if isinstance(section, dict):
+        for own in (section.get("outpost"), urlsplit(str(section.get("url", ""))).netloc):
+            known[own] = f"127.0.0.1:{record['ports']['authentik']}"
+    wanted = [dial for dial in dials if dial not in known]
+    if wanted:
+        answer = requests.post(url(record["ports"]["echo"]) + "/ports", json={"dials": wanted}, timeout=TIMEOUT)
+        answer.raise_for_status()
+        for dial, port in answer.json()["ports"].items():
+            scheme, found, _ = dial.rpartition("://")
+            known[dial] = f"{scheme}{found}127.0.0.1:{port}"
+    return known
+
+
+def well_formed(dial):
+    """
+    Whether Hecate's own model takes it.
+    """
+    try:
+        DIAL.validate_python(dial)
+    except ValidationError:
+        return False
+    return isinstance(dial, str)
+
+
+def every_dial(node):
+    """
+    Every dial of every ``upstreams`` below, however deep.
+    """
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key == "upstreams" and isinstance(value, list):
+                yield from (dial for dial in map(dial_of, value) if isinstance(dial, str))
+            else:
+                yield from every_dial(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from every_dial(value)
+
+
+def dial_of(upstream):
+    """
+    An upstream is its dial, or a mapping that has one.
+    """
+    return upstream.get("dial") if isinstance(upstream, Mapping) else upstream
+
+
+def rewritten(node, known):
+    """
+    A copy with the dials exchanged; whole, since a merge replaces lists whole.
+    """
+    if isinstance(node, Mapping):
+        return {
+            key: [exchanged(upstream, known) for upstream in value]
+            if key == "upstreams" and isinstance(value, list)
+            else rewritten(value, known)
+            for key, value in node.items()
+        }
+    return [rewritten(value, known) for value in node] if isinstance(node, list) else node
+
+
+def exchanged(upstream, known):
+    """
+    One upstream with its dial exchanged; as it was when nothing stands in for it.
+    """
+    dial = dial_of(upstream)
+    if not isinstance(dial, str) or dial not in known:
+        return upstream
+    return {**upstream, "dial": known[dial]} if isinstance(upstream, Mapping) else known[dial]

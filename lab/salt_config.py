@@ -1,0 +1,133 @@
+"""Configurations of the Salt master, minions and proxies: each daemon in folders of its own, all on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import pwd
+import socket
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from lab.layout import REPO, Lab, LabError
+
+EDGES = ("hecate-edge-1", "hecate-edge-2")
+CONTROLLER = "hecate-controller"
+MINIONS = (CONTROLLER, *EDGES)
+PROXIES = ("hecate-authentik", "hecate-dns")
+FLEET = (*MINIONS, *PROXIES)
+
+
+def master(lab: Lab) -> pathlib.Path:
+    """Write the master's configuration; returns its folder, which ``SALT_CONFIG_DIR`` names."""
+    settings = {
+        **_common(lab, "master"),
+        "publish_port": lab.port("salt-publish"),
+        "ret_port": lab.port("salt-ret"),
+        "auto_accept": True,
+        "worker_threads": 3,
+        "file_roots": {"base": [str(REPO / "states"), str(REPO / "orch")]},
+        "pillar_roots": {"base": [str(lab.pillar)]},
+        # hecate_lab first: what it says of the store is where hecate looks for Terraform's outputs.
+        "pillar_dirs": [str(REPO / "lab/salt/pillar")],
+        "ext_pillar": [{"hecate_lab": {"lab": str(lab.folder / "lab.json")}}, {"hecate": {}}],
+        "state_output": "changes",
+        "presence_events": False,
+    }
+    return _write(lab, "master", "master", settings)
+
+
+def minion(lab: Lab, name: str) -> pathlib.Path:
+    """Write a minion's configuration; returns its folder."""
+    return _write(lab, name, "minion", _minion(lab, name))
+
+
+def proxy(lab: Lab, name: str) -> pathlib.Path:
+    """Write a proxy minion's configuration; returns its folder. Proxies that share one race for their keys."""
+    return _write(lab, name, "proxy", _minion(lab, name))
+
+
+def _minion(lab: Lab, name: str) -> dict[str, Any]:
+    return {
+        **_common(lab, name),
+        "id": name,
+        "master": "127.0.0.1",
+        "master_port": lab.port("salt-ret"),
+        # A master a moment late should cost a moment.
+        "acceptance_wait_time": 1,
+        "auth_timeout": 10,
+        "auth_tries": 10,
+        "recon_default": 100,
+        "recon_max": 1000,
+        "recon_randomize": False,
+        "mine_enabled": True,
+        # The adapters are installed: nothing to sync before each state run.
+        "autoload_dynamic_modules": False,
+    }
+
+
+def _common(lab: Lab, name: str) -> dict[str, Any]:
+    base = lab.data(f"salt-{name}")
+    sockets = lab.sockets / name
+    sockets.mkdir(mode=0o700, exist_ok=True)
+    return {
+        "user": pwd.getpwuid(os.getuid()).pw_name,
+        "interface": "127.0.0.1",
+        "root_dir": str(base),
+        "pki_dir": str(base / "pki"),
+        "cachedir": str(base / "cache"),
+        "sock_dir": str(sockets),
+        "pidfile": str(base / "salt.pid"),
+        "extension_modules": str(base / "extmods"),
+        "log_file": str(base / "log"),
+        "key_logfile": str(base / "key.log"),
+        "log_level": "warning",
+        "log_level_logfile": "quiet",  # The daemon's own output is the log: one place to look.
+        "enable_fqdns_grains": False,
+        "enable_gpu_grains": False,
+        "pillar_source_merging_strategy": "smart",
+        "pillar_merge_lists": False,
+    }
+
+
+def _write(lab: Lab, name: str, file: str, settings: dict[str, Any]) -> pathlib.Path:
+    """YAML takes JSON as it is."""
+    folder = lab.config(f"salt-{name}")
+    (folder / file).write_text(json.dumps(settings, indent=1) + "\n")
+    return folder
+
+
+def master_folder(lab: Lab) -> pathlib.Path:
+    """The master's configuration folder."""
+    return lab.config("salt-master")
+
+
+def master_ready(lab: Lab) -> bool:
+    """It takes returns and publishes."""
+    for port in ("salt-ret", "salt-publish"):
+        with socket.create_connection(("127.0.0.1", lab.port(port)), timeout=2):
+            pass
+    return True
+
+
+def await_fleet(lab: Lab, check: Callable[[Collection[str]], None], patience: float = 60) -> None:
+    """Wait until every minion and proxy answers ``test.ping``.
+
+    check: called between pings with who is missing; raises when one of their processes has ended
+    """
+    import salt.client
+
+    client = salt.client.get_local_client(str(master_folder(lab) / "master"))
+    missing = set(FLEET)
+    end = time.monotonic() + patience
+    try:
+        while missing:
+            check(missing)
+            if time.monotonic() > end:
+                raise LabError(f"no answer to test.ping in {patience:.0f} s from: {', '.join(sorted(missing))}")
+            answers = client.cmd(sorted(missing), "test.ping", tgt_type="list", timeout=1)
+            missing -= {name for name, answer in answers.items() if answer is True}
+    finally:
+        client.destroy()

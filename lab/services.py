@@ -1,0 +1,148 @@
+"""What the lab runs: one table of services, each with its ports, its command and its probe."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import requests
+
+from lab import caddy, consul, emulated, openbao, salt_config
+from lab.layout import REPO, Lab, LabError
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What to run; ``environment`` comes on top of the minimal one that every service gets."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Service:
+    """One process of the lab.
+
+    ports: names of the ports it listens on; the first is its address
+    command: writes its configuration and says what to run; called anew after a port was lost
+    ready: whether it serves; connection errors count as "not yet"
+    seed: what to put into it once it serves
+    needs: services that must serve before this one starts
+    """
+
+    name: str
+    ports: tuple[str, ...]
+    command: Callable[[Lab], Command]
+    ready: Callable[[Lab], bool]
+    seed: Callable[[Lab], None] | None = None
+    needs: tuple[str, ...] = ()
+    address: Callable[[Lab], str] | None = None
+
+    def where(self, lab: Lab) -> str:
+        """Its address, for people."""
+        if self.address:
+            return self.address(lab)
+        return f"127.0.0.1:{lab.port(self.ports[0])}" if self.ports else ""
+
+
+def program(name: str) -> str:
+    """The path of a program: beside this Python first, since that is where the lab's packages put theirs."""
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if not found:
+        raise LabError(
+            f"{name} is neither beside {sys.executable} nor on PATH; install the extra: pip install -e '.[lab]'"
+        )
+    return found
+
+
+def answers(url: str, *statuses: int) -> bool:
+    """Whether a GET answers with one of these statuses (any, when none is named)."""
+    status = requests.get(url, timeout=2, verify=False).status_code
+    return status in statuses if statuses else True
+
+
+def _module(*arguments: str) -> Command:
+    """A module of the lab itself, which is no installed package. Salt's daemons must not see the checkout this way."""
+    return Command((sys.executable, "-m", *arguments), {"PYTHONPATH": str(REPO)})
+
+
+def _openbao() -> Service:
+    return Service(
+        "openbao", ("openbao",),
+        lambda lab: Command((program("bao"), *openbao.arguments(lab)), openbao.environment(lab)),
+        lambda lab: answers(f"{lab.url('openbao')}/v1/sys/health", 200), openbao.seed,
+    )  # fmt: skip
+
+
+def _consul(path: str) -> Service:
+    return Service(
+        "consul", ("consul", "consul-server", "consul-serf"),
+        lambda lab: Command((path, *consul.arguments(lab))), consul.ready,
+    )  # fmt: skip
+
+
+def _echo() -> Service:
+    return Service(
+        "echo", ("echo",),
+        lambda lab: _module("lab.echo", "--port", str(lab.port("echo")), "--dir", str(lab.data("echo"))),
+        lambda lab: answers(f"{lab.url('echo')}/dials", 200),
+    )  # fmt: skip
+
+
+def _emulator(name: str, arguments: Callable[[Lab], tuple[str, ...]], *ports: str) -> Service:
+    return Service(
+        name, (name, *ports),
+        lambda lab: _module(f"lab.emulators.{name}", "--port", str(lab.port(name)), *arguments(lab)),
+        lambda lab: answers(f"{lab.url(name)}/_lab/counts", 200),
+    )  # fmt: skip
+
+
+def _edge(name: str) -> Service:
+    return Service(
+        name, (f"{name}-https", f"{name}-http", f"{name}-stranger"),
+        lambda lab: Command((program("caddy"), *caddy.arguments(lab, name))),
+        lambda lab: caddy.ready(lab, name), address=lambda lab: f"unix/{caddy.socket(lab, name)}",
+    )  # fmt: skip
+
+
+def _master() -> Service:
+    return Service(
+        "salt-master", ("salt-ret", "salt-publish"),
+        lambda lab: Command((program("salt-master"), "-c", str(salt_config.master(lab)))), salt_config.master_ready,
+    )  # fmt: skip
+
+
+def _minion(name: str) -> Service:
+    return Service(
+        f"minion-{name}", (), lambda lab: Command((program("salt-minion"), "-c", str(salt_config.minion(lab, name)))),
+        lambda lab: True, needs=("salt-master", "echo"), address=lambda lab: name,
+    )  # fmt: skip
+
+
+def _proxy(name: str) -> Service:
+    return Service(
+        f"proxy-{name}", (),
+        lambda lab: Command((program("salt-proxy"), "--proxyid", name, "-c", str(salt_config.proxy(lab, name)))),
+        lambda lab: True, needs=("salt-master", "echo"), address=lambda lab: name,
+    )  # fmt: skip
+
+
+def table(consul_path: str | None) -> dict[str, Service]:
+    """Every service of a lab by name, in the order in which people read them."""
+    services = [
+        _openbao(),
+        *([_consul(consul_path)] if consul_path else []),
+        _echo(),
+        _emulator("hetzner", emulated.hetzner, "dns"),
+        _emulator("authentik", emulated.authentik),
+        _emulator("nomad", emulated.nomad),
+        *(_edge(name) for name in salt_config.EDGES),
+        _master(),
+        *(_minion(name) for name in salt_config.MINIONS),
+        *(_proxy(name) for name in salt_config.PROXIES),
+    ]
+    return {service.name: service for service in services}

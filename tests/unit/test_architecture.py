@@ -1,0 +1,92 @@
+"""Who may import whom, as data; the code is checked against it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOMAIN = ROOT / "_utils" / "hecate"
+ADAPTERS = ["_modules", "_states", "_runners", "_proxy", "_pillar"]
+TYPES = {"resource", "errors", "model"}
+
+# room -> the rooms of hecate that it may import
+MAY: dict[str, set[str]] = {
+    "errors": set(),
+    "resource": set(),
+    "loader": set(),
+    "secrets": {"errors"},
+    "model": {"errors", "model", "secrets"},
+    "compile": {*TYPES, "compile"},
+    "plan": TYPES,
+    "journal": TYPES,
+    "report": {*TYPES, "plan"},
+    "verify": TYPES,
+    "store": {"errors", "store"},
+    "clients": {"errors", "clients"},
+    "backends": {"resource", "errors", "backends", "clients"},
+    "engine": {*TYPES, "plan", "journal", "backends"},
+    "wiring": {"*"},
+    "__init__": set(),
+}
+GLUE: dict[str, set[str]] = {
+    "hecate_salt": {"hecate.wiring", "hecate.engine", "hecate.report", "hecate.errors", "hecate.resource", "hecate.model", "hecate"},
+    "hecate_estate": {"hecate.wiring", "hecate.errors", "hecate.model", "hecate.store.deployments", "hecate.verify", "hecate"},
+}
+STRANGERS = {"salt", "hecate_salt", "hecate_estate"}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "hecate" else {node.module}
+            found |= names
+    return found
+
+
+FILES = sorted(DOMAIN.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(DOMAIN)))
+def test_each_room_imports_only_what_it_may(path: Path) -> None:
+    room = path.relative_to(DOMAIN).parts[0].removesuffix(".py")
+    allowed = MAY[room]
+    for name in imports(path):
+        top, _, rest = name.partition(".")
+        assert top not in STRANGERS, f"{path.name} imports {name}: the domain does not know Salt"
+        if top == "hecate" and "*" not in allowed:
+            assert rest.split(".")[0] in allowed, f"{room} may not import {name}"
+
+
+def test_a_backend_knows_only_its_own_client() -> None:
+    for path in (DOMAIN / "backends").glob("[a-z]*.py"):
+        clients = {n.rpartition(".")[2] for n in imports(path) if n.startswith("hecate.clients.")}
+        assert clients <= {path.stem}, f"{path.name} imports {clients}"
+
+
+def test_the_engine_knows_no_concrete_backend() -> None:
+    assert not [n for n in imports(DOMAIN / "engine.py") if n.startswith("hecate.backends.")]
+
+
+@pytest.mark.parametrize("folder", ADAPTERS)
+def test_adapters_know_only_the_glue(folder: str) -> None:
+    for path in (ROOT / folder).glob("*.py"):
+        assert imports(path) <= {"hecate_salt", "hecate_estate"}, path
+
+
+@pytest.mark.parametrize("name", GLUE)
+def test_the_glue_reaches_no_client_and_no_backend(name: str) -> None:
+    found = {n for n in imports(ROOT / "_utils" / f"{name}.py") if n.startswith("hecate.")}
+    assert found <= GLUE[name]
+
+
+def test_no_module_global_is_written_by_an_adapter() -> None:
+    """Deltaproxy shares module globals between its sub-proxies."""
+    for folder in ADAPTERS:
+        for path in (ROOT / folder).glob("*.py"):
+            assert "global " not in path.read_text(), path
