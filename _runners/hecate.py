@@ -23,8 +23,14 @@ def _estate():
     return hecate_estate.Master(__opts__, __pillar__)
 
 
-def _exit(code):
+def _run(call):
+    """The answer; or the error as text, with the exit code where salt-run and orchestrations look for it.
+
+    A raised error would come with Salt's traceback around it.
+    """
+    code, told = hecate_estate.outcome(call)
     __context__["retcode"] = code
+    return {"error": told, "retcode": code} if code else told
 
 
 def validate():
@@ -39,9 +45,7 @@ def validate():
 
     Required access: none.
     """
-    good, text = _estate().validate()
-    _exit(0 if good else 1)
-    return text
+    return _run(lambda: _estate().validated())
 
 
 def plan(form="text"):
@@ -59,9 +63,11 @@ def plan(form="text"):
 
     Required access: read on every system.
     """
-    code, told = _estate().plan(form)
-    _exit(code)
-    return told
+    code, told = hecate_estate.outcome(lambda: _estate().plan(form))
+    if code == 0:
+        told, code = told
+    __context__["retcode"] = code
+    return {"plan" if code != 1 else "error": told, "retcode": code}
 
 
 def status():
@@ -76,7 +82,7 @@ def status():
 
     Required access: read on the store.
     """
-    return hecate_estate.told(_estate().status)
+    return _run(lambda: _estate().status())
 
 
 def verify():
@@ -91,10 +97,7 @@ def verify():
 
     Required access: none but the network path of a visitor.
     """
-    good, text = hecate_estate.told(_estate().verify)
-    if not good:
-        hecate_estate.fail(text)
-    return text
+    return _run(lambda: _estate().verify())
 
 
 def rollback(transaction=None, reason="asked for"):
@@ -112,7 +115,7 @@ def rollback(transaction=None, reason="asked for"):
 
     Required access: write on every system.
     """
-    return hecate_estate.told(lambda: _estate().rollback(transaction, reason))
+    return _run(lambda: _estate().rollback(transaction, reason))
 
 
 def history(count=20):
@@ -127,7 +130,7 @@ def history(count=20):
 
     Required access: read on the store.
     """
-    return hecate_estate.told(lambda: _estate().history(int(count)))
+    return _run(lambda: _estate().history(int(count)))
 
 
 def show(deployment):
@@ -144,7 +147,7 @@ def show(deployment):
 
     Required access: read on the store.
     """
-    return hecate_estate.told(lambda: _estate().show(deployment))
+    return _run(lambda: _estate().show(deployment))
 
 
 def unlock(reason):
@@ -161,7 +164,7 @@ def unlock(reason):
 
     Required access: write on the store.
     """
-    return hecate_estate.told(lambda: _estate().unlock(reason))
+    return _run(lambda: _estate().unlock(reason))
 
 
 def steps(allow=()):
@@ -178,7 +181,7 @@ def steps(allow=()):
 
     Required access: none.
     """
-    return hecate_estate.told(lambda: _estate().steps(allow))
+    return _run(lambda: _estate().steps(allow))
 
 
 def preflight():
@@ -193,7 +196,7 @@ def preflight():
 
     Required access: none.
     """
-    return hecate_estate.told(_estate().preflight)
+    return _run(lambda: _estate().preflight())
 
 
 def begin(transaction):
@@ -208,7 +211,7 @@ def begin(transaction):
 
     Required access: write on the store.
     """
-    return hecate_estate.told(lambda: _estate().begin(transaction))
+    return _run(lambda: _estate().begin(transaction))
 
 
 def outputs(transaction):
@@ -223,7 +226,7 @@ def outputs(transaction):
 
     Required access: write on the store; read on Terraform's state.
     """
-    return hecate_estate.told(lambda: _estate().outputs(transaction))
+    return _run(lambda: _estate().outputs(transaction))
 
 
 def record(transaction):
@@ -238,4 +241,4 @@ def record(transaction):
 
     Required access: write on the store.
     """
-    return hecate_estate.told(lambda: _estate().record(transaction))
+    return _run(lambda: _estate().record(transaction))

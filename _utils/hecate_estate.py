@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import salt.client
 import salt.pillar
-from salt.exceptions import CommandExecutionError
 
 import hecate_salt
 from hecate import model, wiring
@@ -23,14 +22,16 @@ from hecate.errors import HecateError, InvalidPillar
 from hecate.store.deployments import COMMITTING, DONE, FAILED, RUNNING, UNDONE, Deployment, Deployments
 from hecate.verify import verify
 
-told = hecate_salt.told
 CONTROLLER = "hecate-controller"
 WAIT = 900  # seconds for one call to one target; a Terraform apply may take its time
 
 
-def fail(text: str) -> None:
-    """End the runner with this text and a non-zero exit code."""
-    raise CommandExecutionError(text)
+def outcome(call: Callable[[], Any]) -> tuple[int, Any]:
+    """Exit code and answer of a runner function; an error is its text, without a traceback."""
+    try:
+        return 0, call()
+    except HecateError as err:
+        return 1, str(err)
 
 
 @dataclass(frozen=True)
@@ -69,26 +70,25 @@ class Master:
             self._rendered = rendered
         return self._rendered
 
-    def validate(self) -> tuple[bool, str]:
-        try:
-            problems = model.problems_in(self.pillar, complete=False)
-        except HecateError as err:
-            return False, str(err)
-        return not problems, str(InvalidPillar(problems)) if problems else "the pillar is good"
+    def validated(self) -> str:
+        """Raises InvalidPillar with every problem."""
+        problems = model.problems_in(self.pillar)
+        if problems:
+            raise InvalidPillar(problems)
+        return "the pillar is good"
 
-    def plan(self, form: str) -> tuple[int, Any]:
-        good, text = self.validate()
-        if not good:
-            return 1, text
-        told_by = {step.name: self._call(step, "plan") for step in self._steps()}
-        errors = [f"{name}: {told}" for name, told in told_by.items() if not isinstance(told, Mapping)]
+    def plan(self, form: str) -> tuple[Any, int]:
+        """The plans, and 0 for nothing to do or 2 for changes."""
+        self.validated()
+        answers = {step.name: self._call(step, "plan") for step in self._steps()}
+        errors = [f"{name}: {answer}" for name, answer in answers.items() if not isinstance(answer, Mapping)]
         if errors:
-            return 1, "\n".join(errors)
-        changes = any(answer["plan"]["changes"] for answer in told_by.values())
-        code = 2 if changes else 0
+            raise HecateError("\n".join(errors))
+        plans = {name: answer["plan"] for name, answer in answers.items()}
+        code = 2 if any(plan["changes"] or plan.get("pending") for plan in plans.values()) else 0
         if form == "data":
-            return code, {name: answer["plan"] for name, answer in told_by.items()}
-        return code, "\n".join(f"{name}\n  " + told["text"].replace("\n", "\n  ") for name, told in told_by.items())
+            return plans, code
+        return "\n".join(f"{name}\n  " + answer["text"].replace("\n", "\n  ") for name, answer in answers.items()), code
 
     def status(self) -> dict[str, Any]:
         deployments, last = self._deployments, self._deployments.history(1)
@@ -99,7 +99,8 @@ class Master:
             "targets": {s.name: f"{s.minion} {'answers' if alive.get(s.minion) else 'DOES NOT ANSWER'}" for s in self._steps()},
         }
 
-    def verify(self) -> tuple[bool, str]:
+    def verify(self) -> str:
+        """Raises HecateError with the whole table when a probe fails."""
         estate = model.parse(self.pillar)
         edges = [s for s in self._steps() if s.system == "caddy"]
         roots: dict[str, str] = {}
@@ -108,7 +109,10 @@ class Master:
         probes = verify(estate, roots)
         bad = [p for p in probes if not p.good]
         lines = [f"{'ok  ' if p.good else 'FAIL'} {p.what}: {p.told}" for p in probes]
-        return not bad, "\n".join([f"{len(probes) - len(bad)} of {len(probes)} probes passed", *lines])
+        table = "\n".join([f"{len(probes) - len(bad)} of {len(probes)} probes passed", *lines])
+        if bad:
+            raise HecateError(table)
+        return table
 
     def history(self, count: int) -> list[str]:
         return [_line(d) for d in self._deployments.history(count)] or ["nothing has been deployed yet"]
@@ -132,9 +136,7 @@ class Master:
         }
 
     def preflight(self) -> str:
-        good, text = self.validate()
-        if not good:
-            raise HecateError(text)
+        self.validated()
         minions = sorted({s.minion for s in self._steps()})
         alive = self._client.cmd(minions, "test.ping", tgt_type="list", timeout=15)
         silent = [m for m in minions if not alive.get(m)]
@@ -213,9 +215,7 @@ class Master:
 
     @property
     def _deployments(self) -> Deployments:
-        needed = {k: v for k, v in (self.pillar.get("hecate") or {}).items() if k in ("environment", "store", "vault")}
-        estate = model.parse({"hecate": needed})
-        return wiring.deployments(estate, Path(self._opts["cachedir"]))
+        return wiring.deployments(model.parse_access(self.pillar), Path(self._opts["cachedir"]))
 
     def _steps(self) -> list[Step]:
         """Targets in the order of a deploy; only systems that pillar mentions."""

@@ -19,7 +19,7 @@ from salt.exceptions import CommandExecutionError
 
 from hecate import model, report, wiring
 from hecate.engine import Wish
-from hecate.errors import ApplyFailed, HecateError
+from hecate.errors import ApplyFailed, HecateError, OutputsPending
 from hecate.resource import Resource
 
 GUARDS = "hecate_authentik.guards"
@@ -46,7 +46,7 @@ class Site:
 
     def guards(self) -> list[str]:
         """Hosts that authentik's proxy minion has confirmed, as Salt's mine has them."""
-        minion = model.parse(self.pillar).targets.authentik
+        minion = model.parse_access(self.pillar).targets.authentik
         answer = self.salt["mine.get"](minion, GUARDS)
         if not isinstance(answer, Mapping):
             raise HecateError(f"the mine did not answer; is the master up? ({GUARDS} of {minion})")
@@ -54,6 +54,10 @@ class Site:
 
     def target(self, system: str, *consent: str) -> wiring.Target:
         return wiring.target(system, model.parse(self.pillar), self.place(*consent))
+
+    def access(self, system: str) -> wiring.Target:
+        """For undo and commit: they must work whatever became of routes and records since."""
+        return wiring.access(system, model.parse_access(self.pillar), self.place())
 
     def overlaid(self, overlay: Overlay) -> Site:
         """The same place, wanting of routes, policies and records only what `overlay` says."""
@@ -117,10 +121,15 @@ def shown(site: Site, system: str, resource_id: str) -> dict[str, Any]:
 
 def planned(site: Site, system: str) -> dict[str, Any]:
     """The plan as text and as data. Writes nothing."""
-    target = site.target(system)
-    if not wiring.is_managed(system, target.estate):
-        return {"text": f"{system}: not in pillar, not managed", "plan": {"changes": [], "unsafe": [], "digest": ""}}
-    plan = target.engine.plan(target.wish)
+    estate = model.parse(site.pillar)
+    nothing = {"changes": [], "unsafe": [], "digest": ""}
+    if not wiring.is_managed(system, estate):
+        return {"text": f"{system}: not in pillar, not managed", "plan": nothing}
+    try:
+        target = wiring.target(system, estate, site.place())
+        plan = target.engine.plan(target.wish)
+    except OutputsPending as err:
+        return {"text": f"{system}: {err}", "plan": {**nothing, "pending": list(err.values)}}
     return {"text": report.plan_text(plan, system), "plan": plan.to_json()}
 
 
@@ -141,16 +150,13 @@ def removed(site: Site, system: str, resource_ids: Sequence[str], *consent: str)
 
 def rolled_back(site: Site, system: str, transaction: str) -> list[str]:
     """Undo what `transaction` changed here; the ids that were put back."""
-    target = site.target(system)
-    if not wiring.is_managed(system, target.estate):
-        return []
-    undone = [change.id for change in target.engine.undo(transaction)]
+    undone = [change.id for change in site.access(system).engine.undo(transaction)]
     _publish_guards(site, system)
     return undone
 
 
 def committed(site: Site, system: str, transaction: str) -> bool:
-    site.target(system).engine.commit(transaction)
+    site.access(system).engine.commit(transaction)
     return True
 
 
@@ -161,7 +167,7 @@ def confirmed_guards(site: Site) -> list[str]:
 
 
 def terraform_outputs(site: Site) -> dict[str, Any]:
-    return wiring.outputs(site.target("terraform"))
+    return wiring.outputs(site.access("terraform"))
 
 
 # State functions

@@ -109,7 +109,8 @@ def down(folder: pathlib.Path, say: Say) -> None:
 
 
 def _end(lab: Lab) -> None:
-    left = processes.stop(_identities(lab).values(), _mark(lab))
+    # Salt's minions sit out a SIGTERM; nothing here outlives the lab's folder, so nobody is waited for long.
+    left = processes.stop(_identities(lab).values(), _mark(lab), grace=2.0)
     if left:
         raise LabError(f"processes that would not end: {', '.join(map(str, left))}; {lab.folder} is kept")
     lab.remove()

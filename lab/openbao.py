@@ -1,4 +1,7 @@
-"""OpenBao in dev mode: in memory, unsealed, with the tokens that the pillar's references name."""
+"""OpenBao in dev mode: in memory, unsealed, with the tokens that the pillar's references name.
+
+It prints its root token and its unseal key to standard output, which is why that goes nowhere.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,13 @@ PATHS = ("authentik", "hetzner", "nomad")
 
 def arguments(lab: Lab) -> tuple[str, ...]:
     """No token among them: a command line is everybody's to read."""
-    return ("server", "-dev", "-dev-no-store-token", f"-dev-listen-address=127.0.0.1:{lab.port('openbao')}")
+    return (
+        "server",
+        "-dev",
+        "-dev-no-store-token",
+        "-log-level=warn",
+        f"-dev-listen-address=127.0.0.1:{lab.port('openbao')}",
+    )
 
 
 def environment(lab: Lab) -> dict[str, str]:

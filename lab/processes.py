@@ -54,17 +54,20 @@ def alive(known: Identity) -> bool:
 
 
 def spawn(
-    argv: Sequence[str], environment: Mapping[str, str], folder: pathlib.Path, log: pathlib.Path
+    argv: Sequence[str], environment: Mapping[str, str], folder: pathlib.Path, log: pathlib.Path, chatty: bool = False
 ) -> subprocess.Popen[bytes]:
-    """Start a process in a session of its own, with this environment and no other; it prints to ``log``."""
+    """Start a process in a session of its own, with this environment and no other.
+
+    It prints to ``log``; a chatty one its errors only.
+    """
     with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as out:
         return subprocess.Popen(
             list(argv),
             cwd=folder,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
+            stdout=subprocess.DEVNULL if chatty else out,
+            stderr=out,
             start_new_session=True,
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -83,7 +85,7 @@ def _common(lab: Lab, name: str) -> dict[str, Any]:
         "extension_modules": str(base / "extmods"),
         "log_file": str(base / "log"),
         "key_logfile": str(base / "key.log"),
-        "log_level": "warning",
+        "log_level": "critical",
         "log_level_logfile": "quiet",  # The daemon's own output is the log: one place to look.
         "enable_fqdns_grains": False,
         "enable_gpu_grains": False,
@@ -118,6 +120,7 @@ def await_fleet(lab: Lab, check: Callable[[Collection[str]], None], patience: fl
     check: called between pings with who is missing; raises when one of their processes has ended
     """
     import salt.client
+    import salt.exceptions
 
     client = salt.client.get_local_client(str(master_folder(lab) / "master"))
     missing = set(FLEET)
@@ -127,7 +130,10 @@ def await_fleet(lab: Lab, check: Callable[[Collection[str]], None], patience: fl
             check(missing)
             if time.monotonic() > end:
                 raise LabError(f"no answer to test.ping in {patience:.0f} s from: {', '.join(sorted(missing))}")
-            answers = client.cmd(sorted(missing), "test.ping", tgt_type="list", timeout=1)
-            missing -= {name for name, answer in answers.items() if answer is True}
+            # The master listens before it answers (an error), and says on stdout when nobody has a key yet.
+            with contextlib.suppress(salt.exceptions.SaltClientError), contextlib.redirect_stdout(io.StringIO()):
+                answers = client.cmd(sorted(missing), "test.ping", tgt_type="list", timeout=3)
+                missing -= {name for name, answer in answers.items() if answer is True}
+            time.sleep(0.1)
     finally:
         client.destroy()

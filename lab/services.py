@@ -16,10 +16,15 @@ from lab.layout import REPO, Lab, LabError
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """What to run; ``environment`` comes on top of the minimal one that every service gets."""
+    """What to run.
+
+    environment: on top of the minimal one that every service gets
+    chatty: its standard output is not for the log (its errors are)
+    """
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    chatty: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +78,7 @@ def _module(*arguments: str) -> Command:
 def _openbao() -> Service:
     return Service(
         "openbao", ("openbao",),
-        lambda lab: Command((program("bao"), *openbao.arguments(lab)), openbao.environment(lab)),
+        lambda lab: Command((program("bao"), *openbao.arguments(lab)), openbao.environment(lab), chatty=True),
         lambda lab: answers(f"{lab.url('openbao')}/v1/sys/health", 200), openbao.seed,
     )  # fmt: skip
 

@@ -105,7 +105,7 @@ class Starter:
         for port in service.ports:
             self.reservations.release(port)
         surroundings = {**environment(self.lab, service.name), **command.environment}
-        child = processes.spawn(command.argv, surroundings, self.lab.folder, log)
+        child = processes.spawn(command.argv, surroundings, self.lab.folder, log, command.chatty)
         self._children[service.name] = child
         known = processes.identify(child.pid)
         if known:

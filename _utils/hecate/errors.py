@@ -2,6 +2,7 @@
 
     HecateError
     ├── InvalidPillar          the pillar is wrong; carries every Problem at once
+    ├── OutputsPending         values wait for Terraform outputs that are not there yet
     ├── UnsafePlan             the plan needs a word of consent; names the overrides
     ├── Conflict               an object with that name exists and is not Hecate's
     ├── NotConverged           applied, planned again, and something still differs
@@ -56,6 +57,14 @@ class InvalidPillar(HecateError):
         self.problems = tuple(problems)
         count = f"{len(self.problems)} problem" + ("s" if len(self.problems) != 1 else "")
         super().__init__("\n".join([f"the pillar has {count}:", *(f"  {p}" for p in self.problems)]))
+
+
+class OutputsPending(HecateError):
+    """Values in the pillar wait for outputs that Terraform has not made yet."""
+
+    def __init__(self, values: Sequence[str]) -> None:
+        self.values = tuple(sorted(set(values)))
+        super().__init__(f"waits for {', '.join(self.values)}; hecate.deploy runs Terraform first")
 
 
 class UnsafePlan(HecateError):

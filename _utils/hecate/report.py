@@ -31,14 +31,19 @@ def summary(plan: Plan) -> str:
 
 
 def salt_changes(plan: Plan) -> dict[str, dict[str, Any]]:
-    """A plan as Salt's `changes`: {id: {old, new}}, in the plan's order."""
-    return {
-        c.id: {
-            "old": dict(c.before.spec) if c.before else None,
-            "new": dict(c.after.spec) if c.after else None,
+    """A plan as Salt's `changes`: {id: {old, new}}, each side with just the fields that differ.
+
+    Values are shortened to a line: a deploy of hundreds of routes has to stay readable. The undo
+    journal has both sides in full.
+    """
+    changes: dict[str, dict[str, Any]] = {}
+    for change in plan.changes:
+        rows = list(differences(change))
+        changes[change.id] = {
+            "old": {path: _short(old) for path, old, _ in rows if old is not ABSENT} if change.before else None,
+            "new": {path: _short(new) for path, _, new in rows if new is not ABSENT} if change.after else None,
         }
-        for c in plan.changes
-    }
+    return changes
 
 
 def differences(change: Change) -> Iterator[tuple[str, Any, Any]]:

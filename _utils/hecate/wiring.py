@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +78,19 @@ class Target:
 
 def target(system: str, estate: Estate, place: Place) -> Target:
     """Everything needed to manage `system` from `place`. Talks to nobody but the secret store."""
+    found = access(system, estate, place)
+    return replace(found, wish=Wish(tuple(SYSTEMS[system].wanted(estate, place))))
+
+
+def access(system: str, estate: Estate, place: Place) -> Target:
+    """Like `target`, but wanting nothing: enough to undo, to commit, and to look."""
     secrets = resolver(estate)
-    backend, desired = SYSTEMS[system](estate, place, secrets)
+    backend = SYSTEMS[system].backend(estate, place, secrets)
     safety = estate.safety
     limits = Limits(safety.updates, safety.deletes, safety.percent, frozenset(place.allow))
     journal = Journal(place.cache / "hecate" / "journal" / system)
     engine = Engine(backend, journal, adopt=estate.adopt, limits=limits)
-    return Target(system, estate, backend, engine, Wish(tuple(desired)), secrets)
+    return Target(system, estate, backend, engine, Wish(), secrets)
 
 
 def resolver(estate: Estate) -> Resolver:
@@ -142,54 +148,68 @@ def outputs(made: Target) -> dict[str, Any]:
     return made.backend.outputs()
 
 
-def _caddy(estate: Estate, place: Place, _: Resolver) -> tuple[Backend, list[Resource]]:
-    edge = estate.edges.get(place.minion, Edge())
-    guards = place.guards() if any(estate.guarded()) else ()
+def _caddy(estate: Estate, place: Place, _: Resolver) -> Backend:
     marks = Marks(proxy.ROUTE_ID, proxy.SERVER_ID, proxy.TLS_ID, proxy.last_route())
-    backend = CaddyBackend(CaddyClient(estate.caddy.admin, sleep=place.sleep), estate.caddy.server, marks)
-    return backend, proxy.compile_caddy(estate, edge, guards)
+    return CaddyBackend(CaddyClient(estate.caddy.admin, sleep=place.sleep), estate.caddy.server, marks)
 
 
-def _authentik(estate: Estate, place: Place, secrets: Resolver) -> tuple[Backend, list[Resource]]:
+def _routes(estate: Estate, place: Place) -> list[Resource]:
+    guards = place.guards() if any(estate.guarded()) else ()
+    return proxy.compile_caddy(estate, estate.edges.get(place.minion, Edge()), guards)
+
+
+def _authentik(estate: Estate, place: Place, secrets: Resolver) -> Backend:
     settings = _section(estate, "authentik")
     client = AuthentikClient(settings.url, secrets.value(settings.token), settings.timeout, secrets.mask, place.sleep)
     mark, prefix = identity.mark(estate.environment), identity.provider_prefix(estate.environment)
-    return AuthentikBackend(client, mark, prefix, settings.outpost_name), identity.compile_authentik(estate)
+    return AuthentikBackend(client, mark, prefix, settings.outpost_name)
 
 
-def _dns(estate: Estate, place: Place, secrets: Resolver) -> tuple[Backend, list[Resource]]:
+def _dns(estate: Estate, place: Place, secrets: Resolver) -> Backend:
     settings = _section(estate, "hetzner_dns")
-    client = HetznerDnsClient(secrets.value(settings.token), settings.endpoint, mask=secrets.mask, sleep=place.sleep)
-    return HetznerDnsBackend(client, tuple(estate.dns.zones), labels(estate.environment)), compile_dns(estate)
+    token = secrets.value(settings.token)
+    client = HetznerDnsClient(token, settings.endpoint, mask=secrets.mask, sleep=place.sleep)
+    return HetznerDnsBackend(client, tuple(estate.dns.zones), labels(estate.environment))
 
 
-def _nomad(estate: Estate, place: Place, secrets: Resolver) -> tuple[Backend, list[Resource]]:
+def _nomad(estate: Estate, place: Place, secrets: Resolver) -> Backend:
     settings = _section(estate, "nomad")
     token = secrets.value(settings.token) if settings.token else ""
     client = NomadClient(settings.url, token, deadline=settings.deadline, mask=secrets.mask, sleep=place.sleep)
-    return NomadBackend(client, estate.environment, settings.min_healthy), compile_nomad(estate)
+    return NomadBackend(client, estate.environment, settings.min_healthy)
 
 
-def _terraform(estate: Estate, _: Place, __: Resolver) -> tuple[Backend, list[Resource]]:
+def _terraform(estate: Estate, _: Place, __: Resolver) -> Backend:
     settings = _section(estate, "terraform")
-    source = Path(settings.source)
-    backend = TerraformBackend(TerraformClient(), source, Path(settings.workdir))
-    return backend, compile_terraform(estate, source_digest(source))
+    return TerraformBackend(TerraformClient(), Path(settings.source), Path(settings.workdir))
+
+
+@dataclass(frozen=True)
+class System:
+    """How to reach a system, and what the pillar wants of it. section: without it, not managed."""
+
+    backend: Callable[[Estate, Place, Resolver], Backend]
+    wanted: Callable[[Estate, Place], list[Resource]]
+    section: str = ""
 
 
 SYSTEMS = {
-    "terraform": _terraform,
-    "nomad": _nomad,
-    "authentik": _authentik,
-    "hetzner_dns": _dns,
-    "caddy": _caddy,
+    "terraform": System(
+        _terraform,
+        lambda estate, _: compile_terraform(estate, source_digest(Path(_section(estate, "terraform").source))),
+        "terraform",
+    ),
+    "nomad": System(_nomad, lambda estate, _: compile_nomad(estate), "nomad"),
+    "authentik": System(_authentik, lambda estate, _: identity.compile_authentik(estate), "authentik"),
+    "hetzner_dns": System(_dns, lambda estate, _: compile_dns(estate), "hetzner_dns"),
+    "caddy": System(_caddy, _routes),
 }
-SECTIONS = {"terraform": "terraform", "nomad": "nomad", "authentik": "authentik", "hetzner_dns": "hetzner_dns"}
 
 
 def is_managed(system: str, estate: Estate) -> bool:
     """Whether the pillar says anything about that system; what is absent is not managed."""
-    return system not in SECTIONS or getattr(estate, SECTIONS[system]) is not None
+    section = SYSTEMS[system].section
+    return not section or getattr(estate, section) is not None
 
 
 def _section(estate: Estate, name: str):  # type: ignore[no-untyped-def]

@@ -87,7 +87,8 @@ class TerraformBackend:
         applied = self._applied()
         if applied is None:
             return {}
-        return self._client.outputs(self._plan(applied).path)
+        planned = self._plan(applied)  # held on to: its folder goes with it
+        return self._client.outputs(planned.path)
 
     def check(self, want: Resource) -> None:
         """Initialise the wanted configuration in a scratch folder."""

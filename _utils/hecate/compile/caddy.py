@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from hecate.compile.outputs import require_known
 from hecate.model.estate import Estate
 from hecate.model.infrastructure import Edge
 from hecate.model.routes import Route
@@ -37,6 +38,7 @@ def compile_caddy(estate: Estate, edge: Edge, guards: Collection[str]) -> list[R
     """
     if not estate.routes:
         return []
+    require_known(u.dial for route in estate.routes.values() for u in route.upstreams)
     server = Resource("caddy.server", estate.caddy.server, _server(edge), origin="hecate:caddy")
     certificates = [
         Resource("caddy.certificate", name, {"issuer": "internal"}, (server.id,), f"hecate:routes:{host}")

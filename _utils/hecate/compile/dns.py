@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hecate.compile.outputs import require_known
+from hecate.model.dns import relative_name
 from hecate.model.estate import Estate
 from hecate.resource import Resource
 
@@ -26,8 +28,8 @@ def compile_dns(estate: Estate) -> list[Resource]:
             if route.dns is None:
                 continue
             zone_name = estate.dns.zone_of(name) or ""
-            relative = name.removesuffix(zone_name).rstrip(".") or "@"
-            wanted.append((zone_name, relative, route.dns, f"hecate:routes:{host}:dns"))
+            wanted.append((zone_name, relative_name(name, zone_name), route.dns, f"hecate:routes:{host}:dns"))
+    require_known([v for *_, records, _ in wanted for values in records.by_type().values() for v in values])
     return [
         Resource(
             "dns.rrset",

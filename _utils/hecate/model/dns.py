@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from hecate.model.fields import Host, SecretRef, Section, Ttl, Url, one_or_many
+from hecate.model.fields import Host, SecretRef, Section, Ttl, Url, awaited, one_or_many
 
 
 def _ipv4(text: str) -> str:
@@ -31,9 +31,9 @@ def _text(text: str) -> str:
 
 
 Many = BeforeValidator(one_or_many)
-Ipv4s = Annotated[tuple[Annotated[str, AfterValidator(_ipv4)], ...], Many, Field(min_length=1)]
-Ipv6s = Annotated[tuple[Annotated[str, AfterValidator(_ipv6)], ...], Many, Field(min_length=1)]
-Texts = Annotated[tuple[Annotated[str, AfterValidator(_text)], ...], Many, Field(min_length=1)]
+Ipv4s = Annotated[tuple[Annotated[str, AfterValidator(awaited(_ipv4))], ...], Many, Field(min_length=1)]
+Ipv6s = Annotated[tuple[Annotated[str, AfterValidator(awaited(_ipv6))], ...], Many, Field(min_length=1)]
+Texts = Annotated[tuple[Annotated[str, AfterValidator(awaited(_text))], ...], Many, Field(min_length=1)]
 
 
 class Records(Section):
@@ -83,6 +83,17 @@ class Dns(Section):
         """The longest zone that `host` lies in."""
         fitting = [zone for zone in self.zones if host == zone or host.endswith("." + zone)]
         return max(fitting, key=len, default=None)
+
+
+def relative_name(host: str, zone: str) -> str:
+    """The name of a host's records within its zone."""
+    return host.removesuffix(zone).rstrip(".") or "@"
+
+
+def clash(one: Records, other: Records) -> bool:
+    """Whether two sources claim the same rrset of one name, or one of them a CNAME beside others."""
+    types, more = one.by_type().keys(), other.by_type().keys()
+    return bool(types & more) or "CNAME" in types | more
 
 
 class HetznerDns(Section):

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from hecate.errors import Problem
-from hecate.model.dns import Dns, HetznerDns
+from hecate.model.dns import Dns, HetznerDns, clash, relative_name
 from hecate.model.fields import Host, Section, Slug
 from hecate.model.identity import Authentik, AuthPolicy
 from hecate.model.infrastructure import (
@@ -69,21 +69,25 @@ class Estate(Section):
                 yield host
 
     def _records(self) -> Iterator[Problem]:
-        taken = {(zone, name) for zone, spec in self.dns.zones.items() for name in spec.records}
+        written = {
+            (zone, name): records for zone, spec in self.dns.zones.items() for name, records in spec.records.items()
+        }
         for host, route in self.routes.items():
-            if not route.dns:
+            if route.dns is None:
                 continue
             for name in (host, *route.hosts):
                 zone = self.dns.zone_of(name)
                 if zone is None:
                     zones = ", ".join(sorted(self.dns.zones)) or "none"
                     yield Problem(f"hecate:routes:{host}:dns", name, f"in no zone of hecate:dns:zones ({zones})")
-                elif (zone, name.removesuffix(zone).rstrip(".") or "@") in taken:
+                    continue
+                if name == zone and route.dns.CNAME:
+                    yield Problem(f"hecate:routes:{host}:dns:CNAME", name, "the apex of a zone cannot be a CNAME; use A")
+                other = written.get((zone, relative_name(name, zone)))
+                if other and clash(route.dns, other):
                     why = f"also written under hecate:dns:zones:{zone}:records; keep one of the two"
                     yield Problem(f"hecate:routes:{host}:dns", name, why)
-                elif name == zone and route.dns.CNAME:
-                    yield Problem(f"hecate:routes:{host}:dns:CNAME", name, "the apex of a zone cannot be a CNAME; use A")
-        if (taken or any(r.dns for r in self.routes.values())) and not self.hetzner_dns:
+        if (written or any(r.dns for r in self.routes.values())) and not self.hetzner_dns:
             yield Problem("hecate:dns", "", "needs the section hecate:hetzner_dns with a token reference")
 
 

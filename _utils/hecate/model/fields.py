@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,48}[a-z0-9])?")
 NAME = re.compile(r"[A-Za-z0-9][\w .@-]{0,79}")
 DURATION = re.compile(r"[1-9]\d{0,5}[smhd]")
+OUTPUT = re.compile(r"terraform:[A-Za-z_][\w-]*")
 HEADER = re.compile(r"[!#$%&'*+.^`|~0-9A-Za-z-]+")
 
 
@@ -115,13 +117,18 @@ def _matching(pattern: re.Pattern[str], advice: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def awaited(check: Callable[[str], str]) -> Callable[[str], str]:
+    """`check`, or a Terraform output that is not known yet; compiling refuses what still waits."""
+    return lambda text: text if OUTPUT.fullmatch(text) else check(text)
+
+
 def one_or_many(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
 Host = Annotated[str, AfterValidator(_host)]
 Address = Annotated[str, AfterValidator(_address)]
-Dial = Annotated[str, AfterValidator(_dial)]
+Dial = Annotated[str, AfterValidator(awaited(_dial))]
 Url = Annotated[str, AfterValidator(_url)]
 AdminUrl = Annotated[str, AfterValidator(_admin)]
 SecretRef = Annotated[str, AfterValidator(_secret)]

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from hecate.errors import InvalidPillar, Problem
 from hecate.model.estate import Estate
 
+CONTENT = ("routes", "auth_policies", "dns", "workloads")
 BY_NAME = {"routes": "domain", "auth_policies": "name"}
 OUTPUT = "terraform:"
 HIDDEN = ("missing", "extra_forbidden")  # under an unknown key there may be a secret
@@ -19,24 +20,30 @@ ADVICE = {
 }
 
 
-def parse(pillar: Mapping[str, Any], *, complete: bool = True) -> Estate:
-    """The Estate under pillar's key `hecate`. Raises InvalidPillar with every problem.
-
-    complete: False while Terraform has not run yet: a value that waits for one of its outputs
-    (``terraform:edge_address``) is then no problem, but no Estate can be made of it either.
-    """
-    estate, problems = _check(pillar, complete)
+def parse(pillar: Mapping[str, Any]) -> Estate:
+    """The Estate under pillar's key `hecate`. Raises InvalidPillar with every problem."""
+    estate, problems = _check(pillar)
     if problems or estate is None:
         raise InvalidPillar(problems)
     return estate
 
 
-def problems_in(pillar: Mapping[str, Any], *, complete: bool = True) -> list[Problem]:
+def parse_access(pillar: Mapping[str, Any]) -> Estate:
+    """Only where the systems are and how they are reached.
+
+    Enough to undo and to commit, which must work whatever became of routes and records since.
+    """
+    raw = pillar.get("hecate")
+    known = raw if isinstance(raw, Mapping) else {}
+    return parse({"hecate": {k: v for k, v in known.items() if k not in CONTENT}})
+
+
+def problems_in(pillar: Mapping[str, Any]) -> list[Problem]:
     """Every problem of the pillar; empty when it can be deployed."""
-    return _check(pillar, complete)[1]
+    return _check(pillar)[1]
 
 
-def _check(pillar: Mapping[str, Any], complete: bool) -> tuple[Estate | None, list[Problem]]:
+def _check(pillar: Mapping[str, Any]) -> tuple[Estate | None, list[Problem]]:
     raw = pillar.get("hecate")
     if not isinstance(raw, Mapping):
         return None, [Problem("hecate", "", "the pillar has no mapping of this name; does pillar/top.sls assign it?")]
@@ -47,9 +54,7 @@ def _check(pillar: Mapping[str, Any], complete: bool) -> tuple[Estate | None, li
     try:
         estate = Estate.model_validate(body)
     except ValidationError as err:
-        found = [_problem(detail, outputs) for detail in _telling(err.errors(include_url=False))]
-        pending = [p for p in found if p.value.startswith(OUTPUT) and not complete]
-        return None, problems + [p for p in found if p not in pending]
+        return None, problems + [_problem(detail) for detail in _telling(err.errors(include_url=False))]
     return estate, problems + list(estate.cross_problems())
 
 
@@ -121,13 +126,10 @@ def _telling(details: list[Any]) -> list[Any]:
     ]
 
 
-def _problem(detail: Any, outputs: Mapping[str, Any]) -> Problem:
+def _problem(detail: Any) -> Problem:
     path = ":".join(["hecate", *(str(part) for part in detail["loc"] if part != "[key]")])
     value = detail.get("input")
     kind = detail["type"]
-    if isinstance(value, str) and value.startswith(OUTPUT):
-        known = ", ".join(sorted(outputs)) or "none yet; hecate.deploy runs Terraform first"
-        return Problem(path, value, f"no such Terraform output; known: {known}")
     why = ADVICE.get(kind) or detail["msg"].removeprefix("Value error, ")
     hidden = kind in HIDDEN or isinstance(value, dict | list | tuple) or detail["loc"][-1:] == ("token",)
     shown = "" if hidden else str(value)[:80]

@@ -15,19 +15,22 @@ Salt merges the answer into the pillar: mappings by key, lists by replacement
 Consul that doesn't run) is taken out of the given pillar in place.
 """
 
+from __future__ import annotations
+
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from hecate.model.fields import Dial
 from pydantic import TypeAdapter, ValidationError
 
-DIAL = TypeAdapter(Dial)
+DIAL: TypeAdapter[str] = TypeAdapter(Dial)
 TIMEOUT = 10
 
 
-def ext_pillar(minion_id, pillar, lab=None):
+def ext_pillar(minion_id: str, pillar: dict[str, Any], lab: str | None = None) -> dict[str, Any]:
     """
     Overrides under ``hecate`` for this minion; nothing when the pillar has no such mapping.
     """
@@ -40,7 +43,7 @@ def ext_pillar(minion_id, pillar, lab=None):
     return {"hecate": overrides(minion_id, hecate, record)}
 
 
-def take_out(hecate, record):
+def take_out(hecate: dict[str, Any], record: Mapping[str, Any]) -> None:
     """
     Remove, in place, what no merge could.
     """
@@ -50,14 +53,14 @@ def take_out(hecate, record):
         store.pop("consul", None)
 
 
-def overrides(minion_id, hecate, record):
+def overrides(minion_id: str, hecate: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     """
     The systems of this lab, in the pillar's own words.
     """
     port = record["ports"]
     edges = record["edges"]
     secrets = f"{record['folder']}/secrets"
-    found = {
+    found: dict[str, Any] = {
         "edges": {
             name: {"address": "127.0.0.1", "http": port[f"{name}-http"], "https": port[f"{name}-https"]}
             for name in edges
@@ -91,23 +94,23 @@ def overrides(minion_id, hecate, record):
     return found
 
 
-def url(port):
+def url(port: int) -> str:
     """
     Of a server of the lab.
     """
     return f"http://127.0.0.1:{port}"
 
 
-def stand_ins(hecate, record):
+def stand_ins(hecate: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:
     """
     What answers for each dial that the routes name: ``{dial: "127.0.0.1:port"}``.
     """
     dials = sorted({dial for dial in every_dial(hecate.get("routes")) if well_formed(dial)})
-    known = {}
+    known: dict[str, str] = {}
     section = hecate.get("authentik")
     if isinstance(section, dict):
         for own in (section.get("outpost"), urlsplit(str(section.get("url", ""))).netloc):
-            known[own] = f"127.0.0.1:{record['ports']['authentik']}"
+            known[str(own)] = f"127.0.0.1:{record['ports']['authentik']}"
     wanted = [dial for dial in dials if dial not in known]
     if wanted:
         answer = requests.post(url(record["ports"]["echo"]) + "/ports", json={"dials": wanted}, timeout=TIMEOUT)
@@ -118,7 +121,7 @@ def stand_ins(hecate, record):
     return known
 
 
-def well_formed(dial):
+def well_formed(dial: str) -> bool:
     """
     Whether Hecate's own model takes it.
     """
@@ -126,10 +129,10 @@ def well_formed(dial):
         DIAL.validate_python(dial)
     except ValidationError:
         return False
-    return isinstance(dial, str)
+    return True
 
 
-def every_dial(node):
+def every_dial(node: Any) -> Iterator[str]:
     """
     Every dial of every ``upstreams`` below, however deep.
     """
@@ -144,14 +147,14 @@ def every_dial(node):
             yield from every_dial(value)
 
 
-def dial_of(upstream):
+def dial_of(upstream: Any) -> Any:
     """
     An upstream is its dial, or a mapping that has one.
     """
     return upstream.get("dial") if isinstance(upstream, Mapping) else upstream
 
 
-def rewritten(node, known):
+def rewritten(node: Any, known: Mapping[str, str]) -> Any:
     """
     A copy with the dials exchanged; whole, since a merge replaces lists whole.
     """
@@ -165,7 +168,7 @@ def rewritten(node, known):
     return [rewritten(value, known) for value in node] if isinstance(node, list) else node
 
 
-def exchanged(upstream, known):
+def exchanged(upstream: Any, known: Mapping[str, str]) -> Any:
     """
     One upstream with its dial exchanged; as it was when nothing stands in for it.
     """
