@@ -23,7 +23,7 @@ from hecate.store.deployments import COMMITTING, DONE, FAILED, RUNNING, UNDONE, 
 from hecate.verify import verify
 
 CONTROLLER = "hecate-controller"
-WAIT = 900  # seconds for one call to one target; a Terraform apply may take its time
+WAIT = 20  # seconds between two looks whether a target still works on its call
 
 
 def outcome(call: Callable[[], Any]) -> tuple[int, Any]:
@@ -169,7 +169,10 @@ class Master:
                 found = self._call(step, "outputs")
                 if not isinstance(found, Mapping):
                     raise HecateError(f"Terraform's outputs: {found}")
-                self._deployments.save_outputs(found)
+                deployments = self._deployments
+                former = {"former outputs": deployments.outputs()}
+                deployments.update(transaction, steps={**deployments.get(transaction).steps, **former})
+                deployments.save_outputs(found)
                 return "outputs in pillar: " + (", ".join(sorted(found)) or "none")
         return "no Terraform in pillar"
 
@@ -257,6 +260,8 @@ class Master:
         """Every target in reverse order; one that fails does not keep the others from being undone."""
         lines, failed = [f"rolling back deploy {deployment.id} ({reason})"], []
         steps: dict[str, Any] = dict(deployment.steps)
+        if "former outputs" in steps:
+            self._deployments.save_outputs(steps["former outputs"])
         for step in reversed(self._steps()):
             answer = self._call(step, "rollback", deployment.id)
             good = isinstance(answer, list)

@@ -118,6 +118,9 @@ class Echo:
 
     def port(self, dial: str) -> int:
         """The port of the listener for ``dial``, which is opened now if need be."""
+        own = next((port for port in self.ports.values() if dial.endswith(f"{HOST}:{port}")), None)
+        if own:  # One of ours already: a recorded pillar that comes back.
+            return own
         if dial not in self.ports:
             self._open(dial, _listening(0))
         return self.ports[dial]

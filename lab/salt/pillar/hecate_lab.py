@@ -109,8 +109,9 @@ def stand_ins(hecate: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str,
     known: dict[str, str] = {}
     section = hecate.get("authentik")
     if isinstance(section, dict):
-        for own in (section.get("outpost"), urlsplit(str(section.get("url", ""))).netloc):
-            known[str(own)] = f"127.0.0.1:{record['ports']['authentik']}"
+        emulator = f"127.0.0.1:{record['ports']['authentik']}"
+        own = (section.get("outpost"), urlsplit(str(section.get("url", ""))).netloc, emulator)
+        known = {str(dial): emulator for dial in own}
     wanted = [dial for dial in dials if dial not in known]
     if wanted:
         answer = requests.post(url(record["ports"]["echo"]) + "/ports", json={"dials": wanted}, timeout=TIMEOUT)

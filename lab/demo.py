@@ -1,0 +1,112 @@
+"""Deploy the example estate in a lab that is up, and tell what is where and what to try next.
+
+    python -m lab.demo [--dir .lab]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+from lab.environ import environment
+
+ACCOUNT = """
+The estate is up: {routes} routes on {edges} edges, {records} DNS records, {applications} protected applications,
+{jobs} Nomad job, one Terraform configuration. Pillar: {pillar}
+
+  Look around
+    {python} -m lab status --dir {folder}          what runs where
+    eval "$({python} -m lab env --dir {folder})"   then salt, salt-run and friends talk to this lab
+    salt-run hecate.status | hecate.verify | hecate.history
+
+  Reach it (edge 1 listens on {https}, edge 2 on {https2}; certificates are signed by each Caddy's internal CA)
+    curl -sk --connect-to ::127.0.0.1:{https} https://cloud.estate.test/
+    dig +short @127.0.0.1 -p {dns} cloud.estate.test       (DNS and the APIs of Hetzner, authentik and Nomad are emulators)
+    In a browser: point cloud.estate.test and the others at 127.0.0.1 and use port {https}.
+
+  Sign in to https://observe.estate.test (Grafana) or https://jenkins.estate.test
+    alice, password {alice}     is in platform-team: gets through
+    mallory, password {mallory}   is in no group: is refused
+
+  Try next
+    1. Change an upstream in {pillar}/hecate/routes.sls, then
+         salt-run hecate.plan                   what would change (exit code 2)
+         salt-run state.orch hecate.deploy      one write to each Caddy, nothing else
+    2. Write nonsense there (a policy that does not exist, a port of 99999) and run hecate.plan again.
+    3. Break something: make the DNS API fail, add a route with a record, deploy, and watch it roll back:
+         curl -X PUT {hetzner}/_lab/faults -d '[{{"method": "WRITE", "kind": "status", "status": 500, "times": null}}]'
+         salt-run state.orch hecate.deploy; echo "exit code $?"; salt-run hecate.history
+         curl -X DELETE {hetzner}/_lab/faults
+
+  Stop it: make demo-down
+"""
+PARTS = {
+    "routes": ("hecate-edge-1", "hecate_caddy.list"),
+    "records": ("hecate-dns", "hecate_hetzner_dns.list"),
+    "applications": ("hecate-authentik", "hecate_authentik.list"),
+    "jobs": ("hecate-controller", "hecate_nomad.list"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m lab.demo", description=__doc__)
+    parser.add_argument("--dir", default=".lab")
+    folder = pathlib.Path(parser.parse_args(arguments).dir)
+    known = environment(folder)
+    print("deploying: salt-run state.orch hecate.deploy (preflight, terraform, nomad, authentik, dns, caddy, verify)", flush=True)
+    if not deploy(known):
+        return 1
+    print(account(known, folder))
+    return 0
+
+
+def deploy(known: dict[str, Any]) -> bool:
+    """Run the orchestration; its account is shown only when it failed."""
+    command = [str(pathlib.Path(known["salt"]["bin"]) / "salt-run"), "state.orch", "hecate.deploy"]
+    env = {**os.environ, "SALT_CONFIG_DIR": known["salt"]["config"]}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    if done.returncode:
+        print(done.stdout + done.stderr)
+        print(f"the deploy failed (exit code {done.returncode}) and was rolled back; logs: {known['logs']}", file=sys.stderr)
+    return done.returncode == 0
+
+
+def account(known: dict[str, Any], folder: pathlib.Path) -> str:
+    """What is there, as the systems themselves have it."""
+    edges = known["edges"]
+    users = known["authentik"]["users"]
+    facts = {name: len(_ask(known, minion, function)) for name, (minion, function) in PARTS.items()}
+    return ACCOUNT.format(
+        **facts,
+        edges=len(edges),
+        pillar=known["pillar"],
+        python=os.path.relpath(sys.executable),
+        folder=folder,
+        https=edges["hecate-edge-1"]["https"],
+        https2=edges["hecate-edge-2"]["https"],
+        dns=known["dns"]["port"],
+        alice=users["alice"]["password"],
+        mallory=users["mallory"]["password"],
+        hetzner=known["hetzner"]["url"],
+    )
+
+
+def _ask(known: dict[str, Any], minion: str, function: str) -> list[str]:
+    import salt.client
+
+    client = salt.client.get_local_client(str(pathlib.Path(known["salt"]["config"]) / "master"))
+    try:
+        answer = client.cmd(minion, function, timeout=30).get(minion)
+    finally:
+        client.destroy()
+    if not isinstance(answer, list):
+        raise SystemExit(f"{minion} did not answer {function}: {answer}")
+    return answer
+
+
+if __name__ == "__main__":
+    sys.exit(main())
