@@ -35,7 +35,8 @@ def base(lab: Lab, edge: str) -> dict[str, Any]:
     }
     return {
         "admin": {"listen": f"unix/{socket(lab, edge)}|0600"},
-        "logging": {"logs": {"default": {"level": "WARN"}}},
+        # Calls of the admin API are logged, so that a look at the log tells how often Hecate wrote.
+        "logging": {"logs": {"default": {"level": "WARN"}, "admin": {"level": "INFO", "include": ["admin.api"]}}},
         "storage": {"module": "file_system", "root": str(lab.data(edge))},
         "apps": {
             "http": {

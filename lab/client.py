@@ -34,16 +34,17 @@ class _Unix(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
-def admin(path: str, method: str, where: str) -> Any:
-    """The answer of a Caddy's admin API on the unix socket ``path``."""
+def admin(path: str, method: str, where: str, body: Any = None) -> Any:
+    """The answer of a Caddy's admin API on the unix socket ``path``; None when it is empty."""
     connection = _Unix(path)
     try:
-        connection.request(method, where)
+        payload = None if body is None else json.dumps(body)
+        connection.request(method, where, payload, {"Content-Type": "application/json"} if payload else {})
         answer = connection.getresponse()
-        body = answer.read()
+        said = answer.read()
         if answer.status != 200:
-            raise OSError(f"{method} {where} on {path}: {answer.status} {body.decode(errors='replace')}")
-        return json.loads(body)
+            raise OSError(f"{method} {where} on {path}: {answer.status} {said.decode(errors='replace')}")
+        return json.loads(said) if said.strip() else None
     finally:
         connection.close()
 
@@ -66,8 +67,14 @@ class _Edge(HTTPAdapter):
         )
         return pool
 
-    def add_headers(self, request: requests.PreparedRequest, **kwargs: Any) -> None:
-        request.headers.setdefault("Host", urlsplit(request.url or "").netloc)
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        """Name the host on the wire only: left in the request, a redirect to another host would take it along, and
+        with it the cookies of the page before."""
+        sent = request.copy()
+        sent.headers["Host"] = urlsplit(request.url or "").netloc
+        answer = super().send(sent, *args, **kwargs)
+        answer.request = request
+        return answer
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """The context verifies; requests' own bundle would only get in the way."""

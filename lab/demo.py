@@ -1,6 +1,6 @@
 """Deploy the example estate in a lab that is up, and tell what is where and what to try next.
 
-    python -m lab.demo [--dir .lab]
+python -m lab.demo [--dir .lab]
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dir", default=".lab")
     folder = pathlib.Path(parser.parse_args(arguments).dir)
     known = environment(folder)
-    print("deploying: salt-run state.orch hecate.deploy (preflight, terraform, nomad, authentik, dns, caddy, verify)", flush=True)
+    print(
+        "deploying: salt-run state.orch hecate.deploy (preflight, terraform, nomad, authentik, dns, caddy, verify)",
+        flush=True,
+    )
     if not deploy(known):
         return 1
     print(account(known, folder))
@@ -71,7 +74,10 @@ def deploy(known: dict[str, Any]) -> bool:
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     if done.returncode:
         print(done.stdout + done.stderr)
-        print(f"the deploy failed (exit code {done.returncode}) and was rolled back; logs: {known['logs']}", file=sys.stderr)
+        print(
+            f"the deploy failed (exit code {done.returncode}) and was rolled back; logs: {known['logs']}",
+            file=sys.stderr,
+        )
     return done.returncode == 0
 
 

@@ -18,6 +18,8 @@ from lab.services import table
 from lab.starting import Starter
 
 Say = Callable[[str], None]
+GRACE = 2.0
+"""Seconds between asking and killing. Salt's minions sit out a SIGTERM, and nothing here outlives the lab's folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +111,7 @@ def down(folder: pathlib.Path, say: Say) -> None:
 
 
 def _end(lab: Lab) -> None:
-    # Salt's minions sit out a SIGTERM; nothing here outlives the lab's folder, so nobody is waited for long.
-    left = processes.stop(_identities(lab).values(), _mark(lab), grace=2.0)
+    left = processes.stop(_identities(lab).values(), _mark(lab), GRACE)
     if left:
         raise LabError(f"processes that would not end: {', '.join(map(str, left))}; {lab.folder} is kept")
     lab.remove()
@@ -138,7 +139,7 @@ def restart(folder: pathlib.Path, name: str, say: Say) -> None:
         if name not in services:
             raise LabError(f"no service {name}; there are: {', '.join(services)}")
         identity = _identities(lab).get(name)
-        left = processes.stop([identity] if identity else [], f"{lab.record['id']}:{name}")
+        left = processes.stop([identity] if identity else [], f"{lab.record['id']}:{name}", GRACE)
         if left:
             raise LabError(f"{name} would not end: {', '.join(map(str, left))}")
         starter = Starter(lab, Reservations(), say)

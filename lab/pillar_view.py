@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from lab.layout import Lab
@@ -30,9 +33,33 @@ def _render(lab: Lab) -> dict[str, Any]:
 
     from lab import salt_config
 
-    opts = salt.config.master_config(str(salt_config.master(lab) / "master"))
-    grains = {"id": MINION, "os": "Linux", "kernel": "Linux"}
-    pillar: dict[str, Any] = salt.pillar.Pillar(opts, grains, MINION, "base").compile_pillar(ext=False)
-    for error in pillar.get("_errors", []):
-        lab.note(f"pillar: {' '.join(str(error).split())}")
+    with _overheard() as said:
+        opts = salt.config.master_config(str(salt_config.master(lab) / "master"))
+        grains = {"id": MINION, "os": "Linux", "kernel": "Linux"}
+        pillar: dict[str, Any] = salt.pillar.Pillar(opts, grains, MINION, "base").compile_pillar(ext=False)
+    # "see master log", says the error itself; what the log has is worth more than where it is.
+    reasons = [message for message in said if message.startswith("Rendering SLS")]
+    for problem in reasons or pillar.get("_errors", []):
+        lab.note(f"pillar: {' '.join(str(problem).split())}")
+    if "hecate" not in pillar:
+        lab.note(f"pillar: {MINION} sees no key hecate; top.sls must give it to 'hecate-*'")
     return pillar
+
+
+@contextlib.contextmanager
+def _overheard() -> Iterator[list[str]]:
+    """What Salt logs as critical, instead of a wall of tracebacks on the terminal."""
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    salts, listener = logging.getLogger("salt"), Listener(logging.CRITICAL)
+    salts.addHandler(listener)
+    salts.propagate = False
+    try:
+        yield said
+    finally:
+        salts.propagate = True
+        salts.removeHandler(listener)

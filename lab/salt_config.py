@@ -20,6 +20,12 @@ CONTROLLER = "hecate-controller"
 MINIONS = (CONTROLLER, *EDGES)
 PROXIES = ("hecate-authentik", "hecate-dns")
 FLEET = (*MINIONS, *PROXIES)
+MASTER_PATHS = (
+    "autosign_file", "autoreject_file", "autosign_grains_dir", "token_dir", "syndic_dir", "sqlite_queue_dir",
+    "ssh_log_file", "syndic_log_file",
+)  # fmt: skip
+"""What a master would otherwise look for, or write, in the machine's own folders."""
+LOUD = ("-l", "warning")
 
 
 def master(lab: Lab) -> pathlib.Path:
@@ -30,6 +36,7 @@ def master(lab: Lab) -> pathlib.Path:
         "ret_port": lab.port("salt-ret"),
         "auto_accept": True,
         "worker_threads": 3,
+        **{name: str(lab.data("salt-master") / name) for name in MASTER_PATHS},
         "file_roots": {"base": [str(REPO / "states"), str(REPO / "orch")]},
         "pillar_roots": {"base": [str(lab.pillar)]},
         # hecate_lab first: what it says of the store is where hecate looks for Terraform's outputs.
@@ -77,7 +84,8 @@ def _common(lab: Lab, name: str) -> dict[str, Any]:
     return {
         "user": pwd.getpwuid(os.getuid()).pw_name,
         "interface": "127.0.0.1",
-        "root_dir": str(base),
+        # Salt puts its root before every path that isn't below it, sockets too, which would get too long for them.
+        "root_dir": "/",
         "pki_dir": str(base / "pki"),
         "cachedir": str(base / "cache"),
         "sock_dir": str(sockets),
@@ -85,8 +93,8 @@ def _common(lab: Lab, name: str) -> dict[str, Any]:
         "extension_modules": str(base / "extmods"),
         "log_file": str(base / "log"),
         "key_logfile": str(base / "key.log"),
-        "log_level": "critical",
-        "log_level_logfile": "quiet",  # The daemon's own output is the log: one place to look.
+        "log_level": "critical",  # For people at a command line; the daemons are started with LOUD.
+        "log_level_logfile": "quiet",  # A daemon's own output is its log: one place to look.
         "enable_fqdns_grains": False,
         "enable_gpu_grains": False,
         "pillar_source_merging_strategy": "smart",
@@ -123,6 +131,7 @@ def await_fleet(lab: Lab, check: Callable[[Collection[str]], None], patience: fl
     import salt.exceptions
 
     client = salt.client.get_local_client(str(master_folder(lab) / "master"))
+    client.opts["gather_job_timeout"] = 1  # Whoever is late is asked again soon enough.
     missing = set(FLEET)
     end = time.monotonic() + patience
     try:
@@ -132,7 +141,7 @@ def await_fleet(lab: Lab, check: Callable[[Collection[str]], None], patience: fl
                 raise LabError(f"no answer to test.ping in {patience:.0f} s from: {', '.join(sorted(missing))}")
             # The master listens before it answers (an error), and says on stdout when nobody has a key yet.
             with contextlib.suppress(salt.exceptions.SaltClientError), contextlib.redirect_stdout(io.StringIO()):
-                answers = client.cmd(sorted(missing), "test.ping", tgt_type="list", timeout=3)
+                answers = client.cmd(sorted(missing), "test.ping", tgt_type="list", timeout=2)
                 missing -= {name for name, answer in answers.items() if answer is True}
             time.sleep(0.1)
     finally:

@@ -114,16 +114,20 @@ def _edge(name: str) -> Service:
     )  # fmt: skip
 
 
+def _daemon(name: str, folder: Path, *further: str) -> Command:
+    return Command((program(name), *salt_config.LOUD, "-c", str(folder), *further))
+
+
 def _master() -> Service:
     return Service(
         "salt-master", ("salt-ret", "salt-publish"),
-        lambda lab: Command((program("salt-master"), "-c", str(salt_config.master(lab)))), salt_config.master_ready,
+        lambda lab: _daemon("salt-master", salt_config.master(lab)), salt_config.master_ready,
     )  # fmt: skip
 
 
 def _minion(name: str) -> Service:
     return Service(
-        f"minion-{name}", (), lambda lab: Command((program("salt-minion"), "-c", str(salt_config.minion(lab, name)))),
+        f"minion-{name}", (), lambda lab: _daemon("salt-minion", salt_config.minion(lab, name)),
         lambda lab: True, needs=("salt-master", "echo"), address=lambda lab: name,
     )  # fmt: skip
 
@@ -131,7 +135,7 @@ def _minion(name: str) -> Service:
 def _proxy(name: str) -> Service:
     return Service(
         f"proxy-{name}", (),
-        lambda lab: Command((program("salt-proxy"), "--proxyid", name, "-c", str(salt_config.proxy(lab, name)))),
+        lambda lab: _daemon("salt-proxy", salt_config.proxy(lab, name), "--proxyid", name),
         lambda lab: True, needs=("salt-master", "echo"), address=lambda lab: name,
     )  # fmt: skip
 

@@ -42,6 +42,7 @@ def environment(lab: Lab, name: str) -> dict[str, str]:
         "TMPDIR": str(lab.folder / "tmp"),
         "LANG": "C.UTF-8",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
         "CHECKPOINT_DISABLE": "1",
         # Salt renames its processes, which would write over the environment that we know them by.
         "SPT_NOENV": "1",

@@ -151,17 +151,21 @@ class Engine:
             absent=tuple(c.id for c in first.values() if not c.before),
             partial=True,
         )
-        snapshot, plan = self._way_back(back)
+        scope = [change.before or change.subject for change in first.values()]
+        snapshot, plan = self._way_back(back, scope)
         for batch in self._batches(plan.changes):
             self.backend.apply(batch, snapshot)
-        if plan and (rest := self._way_back(back)[1]):
+        if plan and (rest := self._way_back(back, scope)[1]):
             raise NotConverged(f"after the undo these still differ: {', '.join(c.id for c in rest.changes)}")
         self.journal.close(entry.transaction)
         return plan.changes
 
-    def _way_back(self, wish: Wish) -> tuple[Snapshot, Plan]:
-        """Like _look, but to the letter: marks and strangers' fields are put back as they were too."""
-        snapshot = self.backend.observe(wish.resources)
+    def _way_back(self, wish: Wish, scope: Sequence[Resource]) -> tuple[Snapshot, Plan]:
+        """Like _look, but to the letter: marks and strangers' fields are put back as they were too.
+
+        scope names what is to go as well: the pillar may not lead there any more.
+        """
+        snapshot = self.backend.observe(scope)
         ids = [*by_id(wish.resources), *wish.absent]
         return snapshot, make_plan(wish.resources, wish.view(snapshot), lambda want, _have: want, adopt=ids)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import socket
+from collections.abc import Iterator
 
 import pytest
 
@@ -15,13 +16,14 @@ from lab.services import table
 
 
 @pytest.fixture
-def lab(tmp_path: pathlib.Path) -> Lab:
+def lab(tmp_path: pathlib.Path) -> Iterator[Lab]:
     """A lab with everything chosen and nothing started."""
     made = Lab.create(tmp_path / "lab", tmp_path)
     credentials.create(made.folder / "secrets")
     names = [port for service in table("/usr/bin/consul").values() for port in service.ports]
     made.update(ports={name: 20000 + n for n, name in enumerate(names)}, consul="/usr/bin/consul")
-    return made
+    yield made
+    made.remove()
 
 
 def test_a_folder_with_something_else_in_it_is_refused(tmp_path: pathlib.Path) -> None:
@@ -119,7 +121,7 @@ def test_salt_daemons_share_no_folder(lab: Lab) -> None:
     files += [salt_config.minion(lab, name) / "minion" for name in salt_config.MINIONS]
     files += [salt_config.proxy(lab, name) / "proxy" for name in salt_config.PROXIES]
     settings = [json.loads(file.read_text()) for file in files]
-    for key in ("root_dir", "pki_dir", "cachedir", "sock_dir", "pidfile", "extension_modules", "log_file"):
+    for key in ("pki_dir", "cachedir", "sock_dir", "pidfile", "extension_modules", "log_file"):
         assert len({one[key] for one in settings}) == len(settings), key
     order = [next(iter(one)) for one in settings[0]["ext_pillar"]]
     assert order == ["hecate_lab", "hecate"]

@@ -53,7 +53,7 @@ def lab(tmp_path: pathlib.Path, echo: tuple[int, list[str]]) -> pathlib.Path:
     return file
 
 
-def seen(hecate: Any, lab: pathlib.Path, minion: str = "hecate-dns") -> Any:
+def seen(hecate: Any, lab: pathlib.Path, minion: str = "hecate-controller") -> Any:
     """The pillar that the minion gets, merged as a Salt master with the lab's settings does."""
     pillar = {"hecate": copy.deepcopy(hecate), "other": 1}
     answer = hecate_lab.ext_pillar(minion, pillar, lab=str(lab))
@@ -130,6 +130,12 @@ def test_sections_that_the_pillar_lacks_stay_absent(lab: pathlib.Path) -> None:
     assert found["terraform"] == {"workdir": "/l/terraform"}
 
 
+def test_the_labs_proxies_are_proxies_whatever_the_pillar_calls_its_own(lab: pathlib.Path) -> None:
+    assert hecate_lab.ext_pillar("hecate-dns", {}, lab=str(lab)) == {"proxy": {"proxytype": "hecate_hetzner_dns"}}
+    assert hecate_lab.ext_pillar("hecate-authentik", {}, lab=str(lab)) == {"proxy": {"proxytype": "hecate_authentik"}}
+    assert hecate_lab.ext_pillar("hecate-controller", {}, lab=str(lab)) == {}
+
+
 def test_edges_and_targets_are_the_labs(lab: pathlib.Path) -> None:
     own = {"edges": {"edge-berlin": {"address": "192.0.2.1"}}, "targets": {"caddy": ["edge-berlin"], "dns": "x"}}
     found = seen({**own, "caddy": {"admin": "unix//run/caddy.sock", "issuer": "internal"}}, lab, "hecate-edge-2")
@@ -140,7 +146,7 @@ def test_edges_and_targets_are_the_labs(lab: pathlib.Path) -> None:
     assert found["targets"]["caddy"] == ["hecate-edge-1", "hecate-edge-2"]
     assert found["targets"]["dns"] == "hecate-dns"
     assert found["caddy"] == {"admin": "unix//l/run/hecate-edge-2.sock", "issuer": "internal"}
-    assert "caddy" not in seen(own, lab, "hecate-dns")
+    assert "caddy" not in seen(own, lab)
 
 
 def test_without_consul_the_embedded_store_serves(lab: pathlib.Path) -> None:

@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -49,8 +50,7 @@ def await_text(file: pathlib.Path) -> str:
     for _ in range(500):
         if file.exists() and file.read_text().strip():
             return file.read_text().strip()
-        psutil.wait_procs([], timeout=0)
-        __import__("time").sleep(0.01)
+        time.sleep(0.01)
     raise AssertionError(f"{file} stayed empty")
 
 

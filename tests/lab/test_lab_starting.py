@@ -13,7 +13,7 @@ from lab import processes
 from lab.layout import Lab
 from lab.ports import Reservations
 from lab.services import Command, Service, answers
-from lab.starting import Starter, ServiceFailed
+from lab.starting import ServiceFailed, Starter
 
 WEB = (
     "import http.server, sys; http.server.HTTPServer.allow_reuse_address = False; "
@@ -26,6 +26,7 @@ def lab(tmp_path: pathlib.Path) -> Iterator[Lab]:
     made = Lab.create(tmp_path / "lab", tmp_path)
     yield made
     assert processes.stop([], f"{made.record['id']}:", grace=1) == []
+    made.remove()
 
 
 def web(name: str, needs: tuple[str, ...] = ()) -> Service:
@@ -36,7 +37,7 @@ def web(name: str, needs: tuple[str, ...] = ()) -> Service:
 
 
 def broken(name: str) -> Service:
-    script = "print('reading the tea leaves'); raise SystemExit('they say no')"
+    script = "print('reading the tea leaves', flush=True); raise SystemExit('they say no')"
     return Service(name, (), lambda lab: Command((sys.executable, "-c", script)), lambda lab: False)
 
 

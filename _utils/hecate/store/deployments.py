@@ -79,7 +79,7 @@ class Deployments:
         former = Holder(**stored.value) if stored else None
         now = self._clock()
         if former and former.transaction != transaction and not former.is_gone(now):
-            raise LockHeld(f"{self._base} is being deployed by {former}; wait, or: salt-run hecate.unlock")
+            raise LockHeld(f"{self._base} is being deployed by {former}; wait, or: salt-run hecate.unlock REASON")
         mine = Holder(transaction, user, socket.gethostname(), os.getpid(), now, now + LOCK_SECONDS)
         if not self._store.put(f"{self._base}/lock", asdict(mine), stored.version if stored else ABSENT):
             raise LockHeld(f"{self._base}: somebody else took the lock this very moment")

@@ -28,19 +28,24 @@ from pydantic import TypeAdapter, ValidationError
 
 DIAL: TypeAdapter[str] = TypeAdapter(Dial)
 TIMEOUT = 10
+PROXY_TYPES = {"hecate-authentik": "hecate_authentik", "hecate-dns": "hecate_hetzner_dns"}
 
 
 def ext_pillar(minion_id: str, pillar: dict[str, Any], lab: str | None = None) -> dict[str, Any]:
     """
-    Overrides under ``hecate`` for this minion; nothing when the pillar has no such mapping.
+    Overrides under ``hecate`` for this minion, when the pillar has such a mapping, and what makes
+    a proxy minion one: the user's proxies may go by other names than the lab's.
     """
+    found: dict[str, Any] = {}
+    if minion_id in PROXY_TYPES:
+        found["proxy"] = {"proxytype": PROXY_TYPES[minion_id]}
     hecate = pillar.get("hecate")
-    if not lab or not isinstance(hecate, dict):
-        return {}
-    with open(lab) as file:
-        record = json.load(file)
-    take_out(hecate, record)
-    return {"hecate": overrides(minion_id, hecate, record)}
+    if lab and isinstance(hecate, dict):
+        with open(lab) as file:
+            record = json.load(file)
+        take_out(hecate, record)
+        found["hecate"] = overrides(minion_id, hecate, record)
+    return found
 
 
 def take_out(hecate: dict[str, Any], record: Mapping[str, Any]) -> None:

@@ -1,0 +1,179 @@
+"""The whole platform, set up once a session by the README's own command, and looked at from outside."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dns.message
+import dns.query
+import pytest
+import requests
+import yaml
+from conftest import ROOT
+
+from hecate.clients.caddy import CaddyClient
+from lab.client import Visitor
+from lab.environ import environment
+
+EMULATORS = ("hetzner", "authentik", "nomad")
+
+
+@dataclass
+class Estate:
+    """A running lab on a pillar of its own that tests may edit."""
+
+    folder: Path
+    pillar: Path
+    demo: str
+    known: dict[str, Any]
+    transcript: list[str] = field(default_factory=list)
+
+    # Commands, as an operator types them
+
+    def run(self, *words: str, timeout: int = 240) -> tuple[int, str]:
+        """A Salt command: exit code and everything it printed."""
+        binary = Path(self.known["salt"]["bin"]) / words[0]
+        done = subprocess.run(
+            [str(binary), *words[1:]], env=self.shell, capture_output=True, text=True, timeout=timeout, cwd=ROOT
+        )
+        self.transcript.append(done.stdout + done.stderr)
+        return done.returncode, done.stdout + done.stderr
+
+    @property
+    def shell(self) -> dict[str, str]:
+        return {**os.environ, "SALT_CONFIG_DIR": self.known["salt"]["config"], "PYTHONWARNINGS": "ignore"}
+
+    def deploy(self, **pillar: Any) -> tuple[int, str]:
+        extra = [f"pillar={json.dumps(pillar)}"] if pillar else []
+        return self.run("salt-run", "state.orch", "hecate.deploy", *extra)
+
+    def plan(self) -> tuple[int, str]:
+        return self.run("salt-run", "hecate.plan")
+
+    def call(self, minion: str, function: str, *words: str) -> Any:
+        """One function on one minion, its return as data."""
+        code, text = self.run("salt", minion, function, *words, "--out=json", "--static")
+        return json.loads(text[text.index("{") :])[minion]
+
+    # Pillar, edited as an operator does
+
+    def edit(self, file: str, change: Any) -> None:
+        """change: called with the file's data; alters it in place."""
+        path = self.pillar / "hecate" / file
+        text = path.read_text()
+        data = yaml.safe_load(re.sub(r"\{\{.*?\}\}", lambda m: f"JINJA{m[0].encode().hex()}", text))
+        change(data["hecate"])
+        dumped = yaml.safe_dump(data, sort_keys=False)
+        path.write_text(re.sub(r"JINJA([0-9a-f]+)", lambda m: bytes.fromhex(m[1]).decode(), dumped))
+
+    def restore_pillar(self) -> None:
+        shutil.rmtree(self.pillar)
+        shutil.copytree(ROOT / "pillar", self.pillar)
+
+    # The systems, looked at directly
+
+    def caddy(self, edge: str) -> CaddyClient:
+        return CaddyClient(self.known["edges"][edge]["admin"])
+
+    def everything(self) -> dict[str, Any]:
+        """Every object on every system, without what moves by itself."""
+        found: dict[str, Any] = {edge: self.caddy(edge).config()[0] for edge in self.known["edges"]}
+        state = self.emulator("authentik", "state")
+        state["bindings"] = [{k: v for k, v in b.items() if k != "pk"} for b in state["bindings"]]
+        objects = ("groups", "providers", "applications", "bindings", "outposts")
+        found["authentik"] = {k: sorted(map(json.dumps, state[k])) for k in objects}
+        zone = f"{self.known['hetzner']['endpoint']}/zones/estate.test/rrsets?per_page=100"
+        rrsets = requests.get(zone, headers={"Authorization": f"Bearer {self.known['hetzner']['token']}"}, timeout=5).json()
+        keep = ("name", "type", "ttl", "labels", "records")
+        found["dns"] = sorted(json.dumps({k: r[k] for k in keep}) for r in rrsets["rrsets"] if r["type"] != "SOA")
+        found["nomad"] = self.jobs()
+        terraform = Path(self.known["lab"]) / "terraform" / "terraform.tfstate"
+        held = json.loads(terraform.read_text())["resources"] if terraform.exists() else []
+        found["terraform"] = [i["attributes"].get("input") for r in held for i in r["instances"]]
+        return found
+
+    def jobs(self) -> list[Any]:
+        from hecate.backends.nomad import spec_of
+
+        api, headers = f"{self.known['nomad']['url']}/v1", {"X-Nomad-Token": self.known["nomad"]["token"]}
+        listed = requests.get(f"{api}/jobs", headers=headers, timeout=5).json()
+        full = [requests.get(f"{api}/job/{row['ID']}", headers=headers, timeout=5).json() for row in listed]
+        return sorted(([job["ID"], spec_of(job)] for job in full if not job.get("Stop")), key=str)
+
+    def emulator(self, system: str, what: str) -> Any:
+        return requests.get(f"{self.known[system]['url']}/_lab/{what}", timeout=10).json()
+
+    def faults(self, system: str, *faults: dict[str, Any]) -> None:
+        requests.put(f"{self.known[system]['url']}/_lab/faults", json=list(faults), timeout=10).raise_for_status()
+
+    def writes(self) -> dict[str, int]:
+        """How many writes each system has seen so far."""
+        counted = {system: self.emulator(system, "counts")["writes"] for system in EMULATORS}
+        for edge in self.known["edges"]:
+            log = (Path(self.known["logs"]) / f"{edge}.log").read_text()
+            lines = [json.loads(line) for line in log.splitlines() if '"received request"' in line]
+            counted[edge] = sum(line["method"] != "GET" for line in lines)
+        return counted
+
+    def answers(self, name: str, kind: str = "A") -> list[str]:
+        """What the lab's name server says."""
+        query = dns.message.make_query(name, kind)
+        reply = dns.query.udp(query, "127.0.0.1", port=self.known["dns"]["port"], timeout=5)
+        return sorted(str(record) for rrset in reply.answer for record in rrset)
+
+    def visitor(self, edge: str = "hecate-edge-1") -> Visitor:
+        return Visitor(self.known, edge)
+
+    def password(self, user: str) -> str:
+        return str(self.known["authentik"]["users"][user]["password"])
+
+    def secrets(self) -> dict[str, bytes]:
+        """Every planted secret, in the forms in which it could leak."""
+        plain = {s: str(self.known[s]["token"]) for s in ("openbao", "consul", "hetzner", "authentik", "nomad") if self.known.get(s)}
+        forms = {name: value.encode() for name, value in plain.items()}
+        return forms | {f"{name} in base64": base64.b64encode(value.encode()) for name, value in plain.items()}
+
+
+@pytest.fixture(scope="session")
+def estate() -> Iterator[Estate]:
+    """`make demo`, with a copy of the example pillar; `make demo-down` at the end."""
+    base = Path(tempfile.mkdtemp(prefix="hecate-e2e-"))
+    folder, pillar = base / "lab", base / "pillar"
+    shutil.copytree(ROOT / "pillar", pillar)
+    venv = Path(sys.executable).parent.parent
+    words = [f"LAB={folder}", f"PILLAR={pillar}", f"VENV={venv}"]
+    old = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    done = subprocess.run(["make", "demo", *words], cwd=ROOT, env=old, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    yield Estate(folder, pillar, done.stdout, environment(folder))
+    down = subprocess.run(["make", "demo-down", *words], cwd=ROOT, env=old, capture_output=True, text=True, timeout=120)
+    assert down.returncode == 0 and not folder.exists(), down.stdout + down.stderr
+    shutil.rmtree(base)
+
+
+@pytest.fixture(autouse=True)
+def tidy(estate: Estate) -> Iterator[None]:
+    """Every test begins and ends with the example deployed and no fault switched on."""
+    yield
+    for system in EMULATORS:
+        estate.faults(system)
+    estate.restore_pillar()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One estate, so one worker."""
+    for item in items:
+        if Path(item.path).parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.xdist_group("estate"))
+            item.add_marker(pytest.mark.lab)

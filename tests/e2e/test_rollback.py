@@ -1,0 +1,219 @@
+"""Whatever fails, at whatever step: everything is as it was before, and the history tells it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from .conftest import Estate
+
+Break = Callable[[Estate], Any]
+FAILING = {"kind": "status", "status": 500, "method": "WRITE", "times": None}
+NEW = "new.estate.test"
+ALLOW = ["apex:estate.test/@/A"]  # the new edge address changes the apex too, which wants a word
+
+
+def change_everything(estate: Estate) -> None:
+    """An edit that every system has a part in."""
+
+    def routes(hecate: dict[str, Any]) -> None:
+        hecate["routes"][NEW] = {
+            "upstreams": ["192.0.2.20:7000"],
+            "auth_policy": "builders",
+            "dns": {"A": "terraform:edge_address"},
+        }
+        hecate["routes"]["cloud.estate.test"]["upstreams"] = ["192.0.2.99:11000"]
+
+    def workloads(hecate: dict[str, Any]) -> None:
+        hecate["workloads"]["heartbeat"]["config"]["args"] = ["4321"]
+
+    def systems(hecate: dict[str, Any]) -> None:
+        hecate["terraform"]["variables"]["edge_address"] = "203.0.113.20"
+
+    estate.edit("routes.sls", routes)
+    estate.edit("workloads.sls", workloads)
+    estate.edit("systems.sls", systems)
+
+
+@contextmanager
+def broken_terraform(estate: Estate) -> Iterator[None]:
+    """A second resource that fails while it is made, after the first was changed."""
+    path = estate.pillar / "hecate" / "terraform" / "main.tf"
+    path.write_text(
+        path.read_text()
+        + 'resource "terraform_data" "late" {\n  depends_on = [terraform_data.edge]\n'
+        + '  provisioner "local-exec" {\n    command = "exit 7"\n  }\n}\n'
+    )
+    yield
+
+
+@contextmanager
+def broken_nomad(estate: Estate) -> Iterator[None]:
+    """A job whose command ends at once, so that its deployment fails."""
+
+    def spoil(hecate: dict[str, Any]) -> None:
+        hecate["workloads"]["heartbeat"]["config"] = {"command": "/bin/false", "args": []}
+
+    estate.edit("workloads.sls", spoil)
+    yield
+
+
+@contextmanager
+def broken_authentik(estate: Estate) -> Iterator[None]:
+    """The third write and all later ones, until the undo begins."""
+    estate.faults("authentik", {**FAILING, "skip": 2, "times": 1})
+    yield
+
+
+@contextmanager
+def broken_dns(estate: Estate) -> Iterator[None]:
+    estate.faults("hetzner", {**FAILING, "skip": 1, "times": 1})
+    yield
+
+
+@contextmanager
+def broken_second_edge(estate: Estate) -> Iterator[None]:
+    """Somebody else's object in that Caddy has the id that the new route wants; Caddy refuses two."""
+    client = estate.caddy("hecate-edge-2")
+    config, etag = client.config()
+    servers = config["apps"]["http"]["servers"]
+    servers["lab-stranger"]["routes"].append({"@id": f"hecate-route-{NEW}", "handle": []})
+    client.replace(config, etag)
+    yield
+    config, etag = client.config()
+    config["apps"]["http"]["servers"]["lab-stranger"]["routes"].pop()
+    client.replace(config, etag)
+
+
+@contextmanager
+def broken_verify(estate: Estate) -> Iterator[None]:
+    """All is applied, but one of the routes does not work for visitors."""
+    estate.faults("authentik", {"kind": "status", "status": 500, "method": "GET", "path": "^/$", "times": None})
+    yield
+
+
+BREAKS = {
+    "terraform": broken_terraform,
+    "nomad": broken_nomad,
+    "authentik": broken_authentik,
+    "hetzner_dns": broken_dns,
+    "hecate-edge-2": broken_second_edge,
+    "verify": broken_verify,
+}
+
+
+def newest(estate: Estate) -> str:
+    _, text = estate.run("salt-run", "hecate.history", "count=1", "--out=json")
+    return str(json.loads(text)[0])
+
+
+@pytest.mark.parametrize("step", BREAKS)
+def test_a_failure_at_any_step_puts_everything_back(estate: Estate, step: str) -> None:
+    change_everything(estate)
+    with BREAKS[step](estate):
+        before = estate.everything()
+        code, text = estate.deploy(message=f"breaking {step}", allow=ALLOW)
+        assert code != 0
+        assert estate.everything() == before
+    assert "everything is as it was before" in text, text[-3000:]
+    line = newest(estate)
+    assert "rolled back" in line and f"breaking {step}" in line
+    status = estate.run("salt-run", "hecate.status")[1]
+    assert "free" in status
+    estate.faults("authentik")
+    estate.faults("hetzner")
+    estate.restore_pillar()
+    code, told = estate.plan()
+    assert code == 0, told
+
+
+def test_what_was_broken_works_once_it_is_mended(estate: Estate) -> None:
+    change_everything(estate)
+    before = estate.everything()
+    code, text = estate.deploy(allow=ALLOW)
+    assert code == 0, text
+    assert estate.answers(NEW) == ["203.0.113.20"]
+    visitor = estate.visitor("hecate-edge-2")
+    visitor.get(f"https://{NEW}/")
+    visitor.login("alice", estate.password("alice"))
+    assert visitor.ask(f"https://{NEW}/")["upstream"] == "192.0.2.20:7000"
+    code, text = estate.run("salt-run", "hecate.rollback")
+    assert code == 0 and "everything is as it was before" in text
+    assert estate.everything() == before
+    estate.restore_pillar()
+    code, told = estate.plan()
+    assert code == 0, told
+
+
+def test_a_deploy_that_was_killed_is_undone_by_the_next(estate: Estate) -> None:
+    before = estate.everything()
+    change_everything(estate)
+    killed = subprocess.Popen(
+        [f"{estate.known['salt']['bin']}/salt-run", "state.orch", "hecate.deploy", f"pillar={json.dumps({'allow': ALLOW})}"],
+        env=estate.shell,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    until = time.monotonic() + 60
+    while estate.answers(NEW) == [] and time.monotonic() < until:
+        time.sleep(0.1)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert estate.everything() != before
+    assert "running" in newest(estate)
+    estate.restore_pillar()
+    code, text = estate.deploy()
+    assert code == 0, text
+    assert "its deploy was cut off" in text
+    assert estate.everything() == before
+
+
+def test_of_two_deploys_at_once_one_waits_for_nobody(estate: Estate) -> None:
+    words = [f"{estate.known['salt']['bin']}/salt-run", "state.orch", "hecate.deploy"]
+    first = subprocess.Popen(words, env=estate.shell, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    until = time.monotonic() + 60
+    while "running" not in newest(estate) and time.monotonic() < until and first.poll() is None:
+        pass
+    assert first.poll() is None, "the first deploy was over too soon to be met by a second"
+    code, text = estate.deploy()
+    output, _ = first.communicate(timeout=120)
+    assert first.returncode == 0, output
+    assert code == 1 and "is being deployed by" in text
+
+
+def test_removing_a_route_names_its_override(estate: Estate) -> None:
+    def remove(hecate: dict[str, Any]) -> None:
+        del hecate["routes"]["s3.estate.test"]
+
+    before = estate.everything()
+    estate.edit("routes.sls", remove)
+    code, text = estate.deploy()
+    assert code != 0 and "allow=route:s3.estate.test" in text
+    assert estate.everything() == before
+    code, text = estate.deploy(allow=["route:s3.estate.test"])
+    assert code == 0, text
+    assert estate.answers("s3.estate.test") == []
+    estate.restore_pillar()
+    assert estate.deploy()[0] == 0
+    assert estate.everything() == before
+
+
+def test_a_protected_route_stays_closed_until_its_guard_is_confirmed(estate: Estate) -> None:
+    """A highstate of the edges alone, before authentik has heard of the new application."""
+    change_everything(estate)
+    code, text = estate.run("salt", "hecate-edge-1", "state.highstate")
+    assert code == 0, text
+    answer = estate.visitor().get(f"https://{NEW}/", allow_redirects=False, headers={"X-Authentik-Username": "admin"})
+    assert answer.status_code == 503
+    estate.restore_pillar()
+    estate.run("salt", "hecate-edge-1", "hecate_caddy.apply", f"allow=['route:{NEW}']")
+    assert estate.plan()[0] == 0
