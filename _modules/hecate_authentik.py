@@ -33,7 +33,8 @@ def list_():
 
         salt hecate-authentik hecate_authentik.list
 
-    Required access: view on application, proxyprovider, group, policybinding, outpost, flow; as superuser, so that the listing is complete.
+    Required access: view on application, proxyprovider, group, policybinding, outpost, flow; as superuser,
+    so that the listing is complete.
     """
     return hecate_salt.told(lambda: hecate_salt.listed(_site(), "authentik", "authentik.application"))
 
@@ -50,7 +51,8 @@ def show(slug):
 
         salt hecate-authentik hecate_authentik.show app-example-com
 
-    Required access: view on application, proxyprovider, group, policybinding, outpost, flow; as superuser, so that the listing is complete.
+    Required access: view on application, proxyprovider, group, policybinding, outpost, flow; as superuser,
+    so that the listing is complete.
     """
     return hecate_salt.told(lambda: hecate_salt.shown(_site(), "authentik", f"authentik.application {slug}"))
 
@@ -65,7 +67,8 @@ def plan():
 
         salt hecate-authentik hecate_authentik.plan
 
-    Required access: view on application, proxyprovider, group, policybinding, outpost, flow; as superuser, so that the listing is complete.
+    Required access: view on application, proxyprovider, group, policybinding, outpost, flow; as superuser,
+    so that the listing is complete.
     """
     return hecate_salt.told(lambda: hecate_salt.planned(_site(), "authentik"))
 
@@ -83,7 +86,8 @@ def apply(test=False, allow=()):
 
         salt hecate-authentik hecate_authentik.apply test=True
 
-    Required access: view, add, change, delete on application, proxyprovider, group, policybinding; view and change on outpost; view on flow.
+    Required access: view, add, change, delete on application, proxyprovider, group, policybinding;
+    view and change on outpost; view on flow.
     """
     return hecate_salt.told(lambda: hecate_salt.applied(_site(), "authentik", test=test, allow=allow))
 
@@ -100,9 +104,25 @@ def rollback(transaction):
 
         salt hecate-authentik hecate_authentik.rollback 20260102-030405-0a1b2c3d
 
-    Required access: view, add, change, delete on application, proxyprovider, group, policybinding; view and change on outpost; view on flow.
+    Required access: view, add, change, delete on application, proxyprovider, group, policybinding;
+    view and change on outpost; view on flow.
     """
     return hecate_salt.told(lambda: hecate_salt.rolled_back(_site(), "authentik", transaction))
+
+
+def transactions():
+    """
+    Transactions that were begun here and neither closed nor undone.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt hecate-authentik hecate_authentik.transactions
+
+    Required access: none but the minion's own files.
+    """
+    return hecate_salt.told(lambda: hecate_salt.open_transactions(_site(), "authentik"))
 
 
 def commit(transaction):

@@ -106,6 +106,21 @@ def rollback(transaction):
     return hecate_salt.told(lambda: hecate_salt.rolled_back(_site(), "caddy", transaction))
 
 
+def transactions():
+    """
+    Transactions that were begun here and neither closed nor undone.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'edge*' hecate_caddy.transactions
+
+    Required access: none but the minion's own files.
+    """
+    return hecate_salt.told(lambda: hecate_salt.open_transactions(_site(), "caddy"))
+
+
 def commit(transaction):
     """
     Close the undo journal of a deploy that is over and good. Called by ``hecate.record``.

@@ -105,6 +105,21 @@ def rollback(transaction):
     return hecate_salt.told(lambda: hecate_salt.rolled_back(_site(), "hetzner_dns", transaction))
 
 
+def transactions():
+    """
+    Transactions that were begun here and neither closed nor undone.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt hecate-dns hecate_hetzner_dns.transactions
+
+    Required access: none but the minion's own files.
+    """
+    return hecate_salt.told(lambda: hecate_salt.open_transactions(_site(), "hetzner_dns"))
+
+
 def commit(transaction):
     """
     Close the undo journal of a deploy that is over and good. Called by ``hecate.record``.
@@ -134,4 +149,6 @@ def absent(rrset):
 
     Required access: an API token with read and write.
     """
-    return hecate_salt.told(lambda: hecate_salt.removed(_site(), "hetzner_dns", [f"dns.rrset {rrset}"], f"apex:{rrset}"))
+    return hecate_salt.told(
+        lambda: hecate_salt.removed(_site(), "hetzner_dns", [f"dns.rrset {rrset}"], f"apex:{rrset}")
+    )

@@ -102,9 +102,9 @@ def verify():
 
 def rollback(transaction=None, reason="asked for"):
     """
-    Undo a deploy on every target, in reverse order: the open one, else the last one.
+    Undo a deploy on every target, in reverse order: the open one, else the last that is not undone yet.
 
-    transaction: id of the deploy; must be the last one that changed anything.
+    transaction: id of the deploy; none that came after it may still stand.
     reason: kept in the history.
 
     CLI Example:

@@ -33,7 +33,8 @@ def managed(name, **kwargs):
         identity:
           hecate_authentik.managed
 
-    Required access: view, add, change, delete on application, proxyprovider, group, policybinding; view and change on outpost; view on flow.
+    Required access: view, add, change, delete on application, proxyprovider, group, policybinding;
+    view and change on outpost; view on flow.
     """
     return hecate_salt.managed(_site(), "authentik", name, test=__opts__["test"])
 

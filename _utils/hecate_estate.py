@@ -9,14 +9,13 @@ from __future__ import annotations
 import getpass
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import hecate_salt
 import salt.client
 import salt.pillar
-
-import hecate_salt
 from hecate import model, wiring
 from hecate.errors import HecateError, InvalidPillar
 from hecate.store.deployments import COMMITTING, DONE, FAILED, RUNNING, UNDONE, Deployment, Deployments
@@ -92,12 +91,18 @@ class Master:
 
     def status(self) -> dict[str, Any]:
         deployments, last = self._deployments, self._deployments.history(1)
-        alive = self._client.cmd([s.minion for s in self._steps()], "test.ping", tgt_type="list", timeout=10)
         return {
             "lock": str(deployments.holder() or "free"),
             "last deploy": _line(last[0]) if last else "none",
-            "targets": {s.name: f"{s.minion} {'answers' if alive.get(s.minion) else 'DOES NOT ANSWER'}" for s in self._steps()},
+            "targets": {step.name: self._condition(step) for step in self._steps()},
         }
+
+    def _condition(self, step: Step) -> str:
+        """Whether a target answers, and what it has open."""
+        answer = self._call(step, "transactions")
+        if not isinstance(answer, list):
+            return f"{step.minion} DOES NOT ANSWER: {answer}"
+        return f"{step.minion} answers" + (f", has open: {', '.join(answer)}" if answer else "")
 
     def verify(self) -> str:
         """Raises HecateError with the whole table when a probe fails."""
@@ -148,7 +153,7 @@ class Master:
         deployments = self._deployments
         deployments.acquire(transaction, _user(self._opts))
         lines = [self._finish(left) for left in [deployments.unfinished()] if left and left.id != transaction]
-        targets = tuple(s.name for s in self._steps())
+        targets = tuple(asdict(step) for step in self._steps())
         wanted = self.pillar.get("hecate", {})
         deployments.save(
             Deployment(
@@ -249,7 +254,7 @@ class Master:
         return "\n".join(self._undo(left, "its deploy was cut off"))
 
     def _commit(self, transaction: str) -> None:
-        for step in self._steps():
+        for step in _targets(self._deployments.get(transaction)):
             answer = self._call(step, "commit", transaction)
             if answer is not True:
                 raise HecateError(f"{step.name}: its journal could not be closed: {answer}; run the deploy again")
@@ -262,7 +267,7 @@ class Master:
         steps: dict[str, Any] = dict(deployment.steps)
         if "former outputs" in steps:
             self._deployments.save_outputs(steps["former outputs"])
-        for step in reversed(self._steps()):
+        for step in reversed(_targets(deployment)):
             answer = self._call(step, "rollback", deployment.id)
             good = isinstance(answer, list)
             if not good:
@@ -278,6 +283,11 @@ class Master:
         return [*lines, "everything is as it was before"]
 
 
+def _targets(deployment: Deployment) -> list[Step]:
+    """The targets as they were when it began; pillar may have lost one since."""
+    return [Step(**target) for target in deployment.targets]
+
+
 def _line(deployment: Deployment) -> str:
     started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(deployment.started))
     took = f", {deployment.ended - deployment.started:.0f} s" if deployment.ended else ""
@@ -291,4 +301,3 @@ def _now() -> float:
 
 def _user(opts: Mapping[str, Any]) -> str:
     return str(opts.get("user") or getpass.getuser())
-

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import salt.pillar
-from salt.exceptions import CommandExecutionError
-
 from hecate import model, report, wiring
 from hecate.engine import Wish
 from hecate.errors import ApplyFailed, HecateError, OutputsPending
 from hecate.resource import Resource
+from salt.exceptions import CommandExecutionError
 
 GUARDS = "hecate_authentik.guards"
 RUN = "hecate_run"  # pillar key by which a deploy tells its targets what they are part of
@@ -156,8 +155,12 @@ def rolled_back(site: Site, system: str, transaction: str) -> list[str]:
 
 
 def committed(site: Site, system: str, transaction: str) -> bool:
-    site.access(system).engine.commit(transaction)
+    wiring.journal(system, site.place()).keep(transaction)
     return True
+
+
+def open_transactions(site: Site, system: str) -> list[str]:
+    return [entry.transaction for entry in wiring.journal(system, site.place()).open_entries()]
 
 
 def confirmed_guards(site: Site) -> list[str]:

@@ -25,7 +25,7 @@ The estate is up: {routes} routes on {edges} edges, {records} DNS records, {appl
 
   Reach it (edge 1 listens on {https}, edge 2 on {https2}; certificates are signed by each Caddy's internal CA)
     curl -sk --connect-to ::127.0.0.1:{https} https://cloud.estate.test/
-    dig +short @127.0.0.1 -p {dns} cloud.estate.test       (DNS and the APIs of Hetzner, authentik and Nomad are emulators)
+    dig +short @127.0.0.1 -p {dns} cloud.estate.test   (DNS and the APIs of Hetzner, authentik and Nomad are emulators)
     In a browser: point cloud.estate.test and the others at 127.0.0.1 and use port {https}.
 
   Sign in to https://observe.estate.test (Grafana) or https://jenkins.estate.test

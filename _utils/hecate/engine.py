@@ -46,7 +46,9 @@ class Wish:
 class Engine:
     """Brings one target to what a Wish says, journalled, and back."""
 
-    def __init__(self, backend: Backend, journal: Journal, *, adopt: Collection[str] = (), limits: Limits | None = None):
+    def __init__(
+        self, backend: Backend, journal: Journal, *, adopt: Collection[str] = (), limits: Limits | None = None
+    ):
         self.backend, self.journal = backend, journal
         self.adopt, self.limits = frozenset(adopt), limits or Limits()
 
@@ -80,10 +82,6 @@ class Engine:
         with self.journal.exclusive():
             entry = self.journal.entry(transaction)
             return self._undo(entry) if entry else ()
-
-    def commit(self, transaction: str) -> None:
-        """The deploy that `transaction` was part of is over and good."""
-        self.journal.keep(transaction)
 
     def _look(self, wish: Wish) -> tuple[Snapshot, Plan]:
         snapshot = self.backend.observe(wish.resources)

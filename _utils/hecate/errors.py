@@ -1,24 +1,24 @@
 """Every error that Hecate raises on purpose.
 
-    HecateError
-    ├── InvalidPillar          the pillar is wrong; carries every Problem at once
-    ├── OutputsPending         values wait for Terraform outputs that are not there yet
-    ├── UnsafePlan             the plan needs a word of consent; names the overrides
-    ├── Conflict               an object with that name exists and is not Hecate's
-    ├── NotConverged           applied, planned again, and something still differs
-    ├── ApplyFailed            an apply broke off; says whether everything was undone
-    ├── TransactionOpen        another transaction has not been closed on this target
-    ├── JournalDamaged         the undo journal cannot be read; nothing is touched
-    ├── LockHeld               somebody else deploys this environment
-    ├── SecretUnavailable      a secret reference cannot be resolved (never shows the value)
-    └── ApiFailure           a system's API said no or nothing
-        ├── Unreachable        no connection, or no answer in time
-        ├── Refused            the system understood and refused (4xx)
-        │   ├── NotAuthorised  401 or 403
-        │   ├── NotFound       a real 404
-        │   └── Stale          412: somebody else wrote in between
-        ├── RateLimited        429
-        └── Faulty             5xx, or an answer that makes no sense
+HecateError
+├── InvalidPillar          the pillar is wrong; carries every Problem at once
+├── OutputsPending         values wait for Terraform outputs that are not there yet
+├── UnsafePlan             the plan needs a word of consent; names the overrides
+├── Conflict               an object with that name exists and is not Hecate's
+├── NotConverged           applied, planned again, and something still differs
+├── ApplyFailed            an apply broke off; says whether everything was undone
+├── TransactionOpen        another transaction has not been closed on this target
+├── JournalDamaged         the undo journal cannot be read; nothing is touched
+├── LockHeld               somebody else deploys this environment
+├── SecretUnavailable      a secret reference cannot be resolved (never shows the value)
+└── ApiFailure           a system's API said no or nothing
+    ├── Unreachable        no connection, or no answer in time
+    ├── Refused            the system understood and refused (4xx)
+    │   ├── NotAuthorised  401 or 403
+    │   ├── NotFound       a real 404
+    │   └── Stale          412: somebody else wrote in between
+    ├── RateLimited        429
+    └── Faulty             5xx, or an answer that makes no sense
 """
 
 from __future__ import annotations
@@ -125,7 +125,9 @@ class ApiFailure(HecateError):
 
     retryable = False
 
-    def __init__(self, system: str, message: str, *, code: str | int = "", request_id: str = "", body: Any = None) -> None:
+    def __init__(
+        self, system: str, message: str, *, code: str | int = "", request_id: str = "", body: Any = None
+    ) -> None:
         self.system, self.message, self.code, self.request_id, self.body = system, message, code, request_id, body
         tail = "".join([f" (code {code})" if code != "" else "", f" (request {request_id})" if request_id else ""])
         super().__init__(f"{system}: {message}{tail}")

@@ -19,7 +19,6 @@ from typing import Any
 from hecate.errors import JournalDamaged, TransactionOpen
 from hecate.resource import Change
 
-
 DONE, KEPT = ".done", 20
 
 

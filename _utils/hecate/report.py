@@ -25,7 +25,7 @@ def plan_text(plan: Plan, title: str = "") -> str:
 
 
 def summary(plan: Plan) -> str:
-    """"2 to create, 1 to delete", or "nothing to do"."""
+    """ "2 to create, 1 to delete", or "nothing to do"."""
     counts = {verb: sum(c.verb == verb for c in plan.changes) for verb in SIGNS}
     return ", ".join(f"{n} to {verb}" for verb, n in counts.items() if n) or "nothing to do"
 

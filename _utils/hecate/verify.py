@@ -107,11 +107,13 @@ def _http_job(estate: Estate, name: str, edge: Edge, root: str | None, protected
 def _request(name: str, edge: Edge, root: str | None, timeout: int) -> tuple[int, str]:
     """GET / as a stranger, over TLS that has to verify for `name`."""
     context = ssl.create_default_context(cadata=root)
-    with socket.create_connection((edge.address, edge.https), timeout=timeout) as raw:
-        with context.wrap_socket(raw, server_hostname=name) as secure:
-            connection = http.client.HTTPSConnection(name, timeout=timeout)
-            connection.sock = secure
-            connection.request("GET", "/", headers={"Host": name, "User-Agent": "hecate-verify"})
-            response = connection.getresponse()
-            response.read(65536)
-            return response.status, response.headers.get("Location", "")
+    with (
+        socket.create_connection((edge.address, edge.https), timeout=timeout) as raw,
+        context.wrap_socket(raw, server_hostname=name) as secure,
+    ):
+        connection = http.client.HTTPSConnection(name, timeout=timeout)
+        connection.sock = secure
+        connection.request("GET", "/", headers={"Host": name, "User-Agent": "hecate-verify"})
+        response = connection.getresponse()
+        response.read(65536)
+        return response.status, response.headers.get("Location", "")

@@ -88,9 +88,13 @@ def access(system: str, estate: Estate, place: Place) -> Target:
     backend = SYSTEMS[system].backend(estate, place, secrets)
     safety = estate.safety
     limits = Limits(safety.updates, safety.deletes, safety.percent, frozenset(place.allow))
-    journal = Journal(place.cache / "hecate" / "journal" / system)
-    engine = Engine(backend, journal, adopt=estate.adopt, limits=limits)
+    engine = Engine(backend, journal(system, place), adopt=estate.adopt, limits=limits)
     return Target(system, estate, backend, engine, Wish(), secrets)
+
+
+def journal(system: str, place: Place) -> Journal:
+    """The undo journal of one system on this target; needs neither pillar nor secrets."""
+    return Journal(place.cache / "hecate" / "journal" / system)
 
 
 def resolver(estate: Estate) -> Resolver:
@@ -217,4 +221,3 @@ def _section(estate: Estate, name: str):  # type: ignore[no-untyped-def]
     if section is None:
         raise InvalidPillar([Problem(f"hecate:{name}", "", "is required on this target")])
     return section
-

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import requests
 from conftest import RealCaddy, tool
-
 from hecate import model, wiring
+
 from lab.emulators.authentik import Authentik
 from lab.emulators.base import running
 from lab.emulators.hetzner import HetznerDns
@@ -90,7 +90,13 @@ def authentik_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
             "authentik",
             {"authentik": {"url": url, "token": "env:AUTHENTIK_TOKEN"}, "auth_policies": policies},
             {"routes": {a: _route(dial, auth_policy="p"), b: _route(dial, auth_policy="q")}},
-            {"routes": {a: _route(dial, auth_policy="q"), b: _route(dial, auth_policy="q"), c: _route(dial, auth_policy="p")}},
+            {
+                "routes": {
+                    a: _route(dial, auth_policy="q"),
+                    b: _route(dial, auth_policy="q"),
+                    c: _route(dial, auth_policy="p"),
+                }
+            },
             lambda: _state(url),
             lambda: [g for g in _state(url)["groups"] if "hecate" not in str(g)],
             tmp_path,
@@ -209,4 +215,7 @@ def _state(url: str) -> Any:
     """The emulator's own view. A binding that was removed and made again has a new key, which nobody uses."""
     state = requests.get(f"{url}/_lab/state", timeout=5).json()
     state["bindings"] = [{k: v for k, v in b.items() if k != "pk"} for b in state["bindings"]]
-    return {k: sorted(v, key=lambda row: json.dumps(row, sort_keys=True)) if isinstance(v, list) else v for k, v in state.items()}
+    return {
+        k: sorted(v, key=lambda row: json.dumps(row, sort_keys=True)) if isinstance(v, list) else v
+        for k, v in state.items()
+    }

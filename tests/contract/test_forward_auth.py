@@ -17,8 +17,8 @@ import requests
 import urllib3
 import urllib3.exceptions
 from conftest import RealCaddy
-
 from hecate import model, wiring
+
 from lab.emulators.authentik import Authentik
 from lab.emulators.base import running
 
@@ -99,7 +99,10 @@ def visitor(
         "authentik": {"url": url, "token": "env:AUTHENTIK_TOKEN", "outpost": url.removeprefix("http://")},
         "auth_policies": {"staff": {"groups": ["staff"]}},
         "routes": {
-            PUBLIC: {"upstreams": [echo], "headers": {"response": {"X-Frame-Options": "DENY"}, "request": {"X-Set": "yes"}}},
+            PUBLIC: {
+                "upstreams": [echo],
+                "headers": {"response": {"X-Frame-Options": "DENY"}, "request": {"X-Set": "yes"}},
+            },
             GUARDED: {"upstreams": [echo], "auth_policy": "staff"},
             CLOSED: {"upstreams": [echo], "auth_policy": "staff"},
         },
@@ -123,9 +126,13 @@ def log_in(visitor: Visitor, url: str, username: str, password: str) -> tuple[in
     outpost_cookie = step.headers["Set-Cookie"].partition(";")[0]
     session = requests.Session()
     page = session.get(step.headers["Location"], timeout=10)
-    answer = session.post(page.url, data={"username": username, "password": password}, allow_redirects=False, timeout=10)
+    answer = session.post(
+        page.url, data={"username": username, "password": password}, allow_redirects=False, timeout=10
+    )
     while answer.is_redirect and urlsplit(answer.headers["Location"]).hostname != GUARDED:
-        answer = session.get(requests.compat.urljoin(url, answer.headers["Location"]), allow_redirects=False, timeout=10)
+        answer = session.get(
+            requests.compat.urljoin(url, answer.headers["Location"]), allow_redirects=False, timeout=10
+        )
     if not answer.is_redirect:
         return answer.status_code, ""
     back = visitor.get(GUARDED, _path(answer.headers["Location"]), Cookie=outpost_cookie)
@@ -145,7 +152,9 @@ def test_a_stranger_is_sent_to_login(visitor: Visitor) -> None:
     assert parse_qs(target.query)["rd"] == [f"https://{GUARDED}/secret?x=1"]
 
 
-def test_a_member_arrives_with_an_identity_that_the_upstream_sees(visitor: Visitor, identity: tuple[Authentik, str]) -> None:
+def test_a_member_arrives_with_an_identity_that_the_upstream_sees(
+    visitor: Visitor, identity: tuple[Authentik, str]
+) -> None:
     _, cookie = log_in(visitor, identity[1], "alice", "pw-a")
     spoofed = dict.fromkeys(SPOOFED, "admin")
     answer = visitor.get(GUARDED, Cookie=cookie, **spoofed)
@@ -195,7 +204,11 @@ def test_mixed_case_hosts_are_guarded_too(visitor: Visitor) -> None:
 
 
 def test_an_encoded_outpost_path_is_no_way_in(visitor: Visitor) -> None:
-    for path in ("/outpost.goauthentik.io/../secret", "/%6futpost.goauthentik.io/..%2fsecret", "//outpost.goauthentik.io/x"):
+    for path in (
+        "/outpost.goauthentik.io/../secret",
+        "/%6futpost.goauthentik.io/..%2fsecret",
+        "//outpost.goauthentik.io/x",
+    ):
         answer = visitor.get(GUARDED, path)
         assert answer.status in (302, 400, 404), (path, answer.status)
         assert b"User-Agent" not in answer.data, "the upstream answered"

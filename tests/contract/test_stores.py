@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import requests
 from conftest import ROOT, free_port
-
 from hecate.errors import ApiFailure, Faulty, HecateError, LockHeld, NotAuthorised
 from hecate.store import ABSENT, Store
 from hecate.store.consul import ConsulStore
@@ -42,13 +41,22 @@ def _consul_binary() -> str:
 def consul(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real agent with ACLs: nothing without the token."""
     binary, folder, http = _consul_binary(), tmp_path_factory.mktemp("consul"), free_port()
-    ports = {"http": http, "dns": -1, "grpc": -1, "server": free_port(), "serf_lan": free_port(), "serf_wan": free_port()}
+    ports = {
+        "http": http,
+        "dns": -1,
+        "grpc": -1,
+        "server": free_port(),
+        "serf_lan": free_port(),
+        "serf_wan": free_port(),
+    }
     acl = {"enabled": True, "default_policy": "deny", "tokens": {"master": TOKEN, "agent": TOKEN}}
     local = {"bind_addr": "127.0.0.1", "client_addr": "127.0.0.1", "server": True, "bootstrap_expect": 1}
     config = {**local, "data_dir": str(folder / "data"), "ports": ports, "acl": acl, "disable_update_check": True}
     (folder / "agent.json").write_text(json.dumps(config))
     with open(folder / "log", "wb") as log:
-        process = subprocess.Popen([binary, "agent", "-config-file", str(folder / "agent.json")], stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [binary, "agent", "-config-file", str(folder / "agent.json")], stdout=log, stderr=log
+        )
     url, until = f"http://127.0.0.1:{http}", time.monotonic() + 40
     while True:
         try:

@@ -21,8 +21,8 @@ import pytest
 import requests
 import yaml
 from conftest import ROOT
-
 from hecate.clients.caddy import CaddyClient
+
 from lab.client import Visitor
 from lab.environ import environment
 
@@ -92,11 +92,15 @@ class Estate:
         state = self.emulator("authentik", "state")
         state["bindings"] = [{k: v for k, v in b.items() if k != "pk"} for b in state["bindings"]]
         objects = ("groups", "providers", "applications", "bindings", "outposts")
-        found["authentik"] = {k: sorted(map(json.dumps, state[k])) for k in objects}
+        found["authentik"] = {k: sorted(json.dumps(row, sort_keys=True) for row in state[k]) for k in objects}
         zone = f"{self.known['hetzner']['endpoint']}/zones/estate.test/rrsets?per_page=100"
-        rrsets = requests.get(zone, headers={"Authorization": f"Bearer {self.known['hetzner']['token']}"}, timeout=5).json()
+        rrsets = requests.get(
+            zone, headers={"Authorization": f"Bearer {self.known['hetzner']['token']}"}, timeout=5
+        ).json()
         keep = ("name", "type", "ttl", "labels", "records")
-        found["dns"] = sorted(json.dumps({k: r[k] for k in keep}) for r in rrsets["rrsets"] if r["type"] != "SOA")
+        found["dns"] = sorted(
+            json.dumps({k: r[k] for k in keep}, sort_keys=True) for r in rrsets["rrsets"] if r["type"] != "SOA"
+        )
         found["nomad"] = self.jobs()
         terraform = Path(self.known["lab"]) / "terraform" / "terraform.tfstate"
         held = json.loads(terraform.read_text())["resources"] if terraform.exists() else []
@@ -140,7 +144,11 @@ class Estate:
 
     def secrets(self) -> dict[str, bytes]:
         """Every planted secret, in the forms in which it could leak."""
-        plain = {s: str(self.known[s]["token"]) for s in ("openbao", "consul", "hetzner", "authentik", "nomad") if self.known.get(s)}
+        plain = {
+            s: str(self.known[s]["token"])
+            for s in ("openbao", "consul", "hetzner", "authentik", "nomad")
+            if self.known.get(s)
+        }
         forms = {name: value.encode() for name, value in plain.items()}
         return forms | {f"{name} in base64": base64.b64encode(value.encode()) for name, value in plain.items()}
 

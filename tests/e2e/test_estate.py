@@ -259,7 +259,9 @@ def test_caddy_s_admin_api_is_on_no_port(estate: Estate) -> None:
     for edge in EDGES:
         ports = {estate.known["edges"][edge][k] for k in ("http", "https")}
         mine = [str(estate.folder), edge]
-        found = [p for p in psutil.process_iter(["cmdline"]) if all(m in " ".join(p.info["cmdline"] or ()) for m in mine)]
+        found = [
+            p for p in psutil.process_iter(["cmdline"]) if all(m in " ".join(p.info["cmdline"] or ()) for m in mine)
+        ]
         pid = next(p for p in found if p.name() == "caddy")
         listening = {c.laddr.port for c in pid.net_connections("inet") if c.status == psutil.CONN_LISTEN}
         stranger = int(estate.known["edges"][edge]["stranger"]["url"].rpartition(":")[2])

@@ -157,7 +157,12 @@ def test_a_deploy_that_was_killed_is_undone_by_the_next(estate: Estate) -> None:
     before = estate.everything()
     change_everything(estate)
     killed = subprocess.Popen(
-        [f"{estate.known['salt']['bin']}/salt-run", "state.orch", "hecate.deploy", f"pillar={json.dumps({'allow': ALLOW})}"],
+        [
+            f"{estate.known['salt']['bin']}/salt-run",
+            "state.orch",
+            "hecate.deploy",
+            f"pillar={json.dumps({'allow': ALLOW})}",
+        ],
         env=estate.shell,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -32,8 +32,23 @@ MAY: dict[str, set[str]] = {
     "__init__": set(),
 }
 GLUE: dict[str, set[str]] = {
-    "hecate_salt": {"hecate.wiring", "hecate.engine", "hecate.report", "hecate.errors", "hecate.resource", "hecate.model", "hecate"},
-    "hecate_estate": {"hecate.wiring", "hecate.errors", "hecate.model", "hecate.store.deployments", "hecate.verify", "hecate"},
+    "hecate_salt": {
+        "hecate.wiring",
+        "hecate.engine",
+        "hecate.report",
+        "hecate.errors",
+        "hecate.resource",
+        "hecate.model",
+        "hecate",
+    },
+    "hecate_estate": {
+        "hecate.wiring",
+        "hecate.errors",
+        "hecate.model",
+        "hecate.store.deployments",
+        "hecate.verify",
+        "hecate",
+    },
 }
 STRANGERS = {"salt", "hecate_salt", "hecate_estate"}
 
@@ -44,7 +59,9 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "hecate" else {node.module}
+            names = (
+                {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "hecate" else {node.module}
+            )
             found |= names
     return found
 

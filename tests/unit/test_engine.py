@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from hecate.engine import Engine, Wish
 from hecate.errors import ApplyFailed, Faulty, NotConverged, Stale, TransactionOpen, UnsafePlan
 from hecate.journal import Journal
 from hecate.plan import Limits
 from hecate.resource import Change, Resource, Snapshot, by_id
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 class Memory:
@@ -156,7 +155,7 @@ def test_a_committed_deploy_can_still_be_undone(tmp_path: Path) -> None:
     memory = Memory("a")
     conductor = engine(memory, tmp_path)
     conductor.apply(wish(a=1, b=1), "deploy-1", shared=True)
-    conductor.commit("deploy-1")
+    conductor.journal.keep("deploy-1")
     assert conductor.journal.open_entries() == []
     conductor.undo("deploy-1")
     assert {r.key: r.spec["v"] for r in memory.held.values()} == {"a": 0}

@@ -6,7 +6,6 @@ import stat
 from pathlib import Path
 
 import pytest
-
 from hecate.errors import JournalDamaged
 from hecate.journal import Journal
 from hecate.resource import Change, Resource

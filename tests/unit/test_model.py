@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from hecate.compile.dns import compile_dns
 from hecate.errors import InvalidPillar, OutputsPending
 from hecate.model import parse, problems_in
@@ -82,9 +81,13 @@ def test_hosts_are_lower_case_and_ascii() -> None:
     assert list(estate.routes) == ["xn--bro-hoa.estate.test"]
 
 
-@pytest.mark.parametrize("dial", ["10.0.0.5", "10.0.0.5:0", "10.0.0.999:80", "ftp://a:1", "http://a:1/path", "a b:1", ":80"])
+@pytest.mark.parametrize(
+    "dial", ["10.0.0.5", "10.0.0.5:0", "10.0.0.999:80", "ftp://a:1", "http://a:1/path", "a b:1", ":80"]
+)
 def test_a_dial_that_caddy_would_swallow_is_refused(dial: str) -> None:
-    assert "hecate:routes:app.estate.test:upstreams:0:dial" in told(**{"routes": {"app.estate.test": {"upstreams": [dial]}}})
+    assert "hecate:routes:app.estate.test:upstreams:0:dial" in told(
+        **{"routes": {"app.estate.test": {"upstreams": [dial]}}}
+    )
 
 
 @pytest.mark.parametrize(
@@ -171,7 +174,9 @@ def test_an_output_is_filled_in_once_terraform_has_it() -> None:
     assert problems_in(waiting) == []
     with pytest.raises(OutputsPending, match="terraform:edge"):
         compile_dns(parse(waiting))
-    known = pillar(**route(dns={"A": "terraform:edge"}), terraform={"source": "/srv/tf", "outputs": {"edge": "203.0.113.7"}})
+    known = pillar(
+        **route(dns={"A": "terraform:edge"}), terraform={"source": "/srv/tf", "outputs": {"edge": "203.0.113.7"}}
+    )
     assert parse(known).routes["app.estate.test"].dns.by_type() == {"A": ["203.0.113.7"]}  # type: ignore[union-attr]
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from hecate.errors import Conflict
 from hecate.plan import Limits, make_plan, order
 from hecate.resource import Change, Resource, Snapshot, by_id
+from hypothesis import given
+from hypothesis import strategies as st
 
 names = st.sampled_from("abcdefgh")
 specs = st.dictionaries(st.sampled_from("xy"), st.integers(0, 2), max_size=2)
@@ -19,7 +18,8 @@ def systems(draw: st.DrawFn) -> dict[str, Resource]:
     """Resources that need only alphabetically smaller ones, so no circle is possible."""
     found = draw(st.dictionaries(names, specs))
     return by_id(
-        Resource("k", name, spec, tuple(f"k {n}" for n in draw(st.sets(names)) if n < name)) for name, spec in found.items()
+        Resource("k", name, spec, tuple(f"k {n}" for n in draw(st.sets(names)) if n < name))
+        for name, spec in found.items()
     )
 
 

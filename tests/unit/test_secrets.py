@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from hecate.errors import SecretUnavailable
 from hecate.secrets import Resolver, is_reference
 

@@ -109,7 +109,9 @@ class AuthentikBackend:
             if self._outpost_name in (row["name"],) or (not self._outpost_name and row.get("managed") == EMBEDDED):
                 return row
         name = self._outpost_name or "the embedded outpost"
-        raise Refused("authentik", f"there is no outpost called {name}; create it, or set hecate:authentik:outpost_name")
+        raise Refused(
+            "authentik", f"there is no outpost called {name}; create it, or set hecate:authentik:outpost_name"
+        )
 
     def _providers(self, rows: list[Row], keys: Keys) -> list[Resource]:
         flows = {pk: slug for slug, pk in keys.flows.items()}
@@ -144,7 +146,9 @@ class AuthentikBackend:
         found = []
         for row in rows:
             if row["name"] in keys.groups:
-                raise Faulty("authentik", f"two groups are called {row['name']}; rename one, a policy would be ambiguous")
+                raise Faulty(
+                    "authentik", f"two groups are called {row['name']}; rename one, a policy would be ambiguous"
+                )
             keys.groups[row["name"]] = row["pk"]
             resource = Resource("authentik.group", row["name"], {"mark": row["attributes"].get(MARK_KEY, "")})
             if resource.id in wanted or not (row.get("users") or row["pk"] in busy):

@@ -104,7 +104,9 @@ class CaddyBackend:
             return {**wanted.spec, "routes": routes}
         strangers = [r for r in routes if not self._is_route(r) and r.get("@id") != self._marks.last["@id"]]
         if strangers:
-            raise Conflict([f"caddy: a route by somebody else in server {self._name} ({r.get('@id')})" for r in strangers])
+            raise Conflict(
+                [f"caddy: a route by somebody else in server {self._name} ({r.get('@id')})" for r in strangers]
+            )
         return None
 
     def _routes(self, have: list[Config], after: dict[str, Resource | None]) -> list[Config]:
@@ -144,7 +146,11 @@ def _with_policies(config: Config, policies: list[Config]) -> Config:
     apps = dict(config.get("apps") or {})
     tls = dict(apps.get("tls") or {})
     automation = dict(tls.get("automation") or {})
-    for container, key, value in ((automation, "policies", policies), (tls, "automation", automation), (apps, "tls", tls)):
+    for container, key, value in (
+        (automation, "policies", policies),
+        (tls, "automation", automation),
+        (apps, "tls", tls),
+    ):
         if value:
             container[key] = value
         else:

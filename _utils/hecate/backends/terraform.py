@@ -79,8 +79,10 @@ class TerraformBackend:
                 raise Faulty("terraform", "the saved plan is not the one to be applied; plan again")
             self._prepare_workdir()
             self._keep_source(change.after.spec["source"])
-            self._client.apply(planned.path, planned.plan_file)
+            # Said before it is so: an apply that breaks off half-way has made things that an undo must find.
+            # observe() does not take it on trust; it asks Terraform whether anything is still to be done.
             self._record(change.after)
+            self._client.apply(planned.path, planned.plan_file)
 
     def outputs(self) -> dict[str, Any]:
         """Outputs of the configuration in effect; empty when there is none."""
@@ -136,7 +138,9 @@ class TerraformBackend:
     def _keep_source(self, digest: str) -> None:
         kept = self._workdir / "sources" / digest
         if not kept.is_dir():
-            shutil.copytree(self._sources(digest), kept.with_name(digest + ".new"), dirs_exist_ok=True, ignore=_left_out)
+            shutil.copytree(
+                self._sources(digest), kept.with_name(digest + ".new"), dirs_exist_ok=True, ignore=_left_out
+            )
             kept.with_name(digest + ".new").rename(kept)
 
     def _record(self, applied: Resource) -> None:

@@ -51,7 +51,9 @@ class AuthentikClient:
         found: list[dict[str, Any]] = []
         page = 1
         while page:
-            answer = self._api.get(path, {**filters, "page": page, "page_size": PAGE, "ordering": filters.get("ordering", "pk")})
+            answer = self._api.get(
+                path, {**filters, "page": page, "page_size": PAGE, "ordering": filters.get("ordering", "pk")}
+            )
             try:
                 found += answer.data["results"]
                 page = int(answer.data["pagination"]["next"])

@@ -19,7 +19,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
-from hecate.errors import Faulty, NotAuthorised, NotFound, RateLimited, Refused, Stale, ApiFailure, Unreachable
+from hecate.errors import ApiFailure, Faulty, NotAuthorised, NotFound, RateLimited, Refused, Stale, Unreachable
 
 ATTEMPTS = 3
 PAUSES = (0.2, 1.0)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hecate.errors import Faulty, Refused, Unreachable
+from hecate.errors import Refused, Unreachable
 
 Run = Callable[[Sequence[str], Path], tuple[int, str, str]]
 CHANGES = 2  # `plan -detailed-exitcode`: 0 nothing to do, 1 error, 2 changes
@@ -35,7 +35,14 @@ class TerraformClient:
         values.write_text(json.dumps(dict(variables)), encoding="utf-8")
         options = ["-destroy"] if destroy else []
         code, _ = self._call(
-            folder, "plan", "-input=false", "-no-color", "-detailed-exitcode", f"-out={plan_file}", *options, ok=(0, CHANGES)
+            folder,
+            "plan",
+            "-input=false",
+            "-no-color",
+            "-detailed-exitcode",
+            f"-out={plan_file}",
+            *options,
+            ok=(0, CHANGES),
         )
         return code == CHANGES
 

@@ -97,7 +97,7 @@ def _guard(estate: Estate, host: str, groups: tuple[str, ...], session: str, ori
 
 
 def duration(text: str) -> str:
-    """"8h" as authentik writes durations: "hours=8"; it answers 400 to the short form."""
+    """ "8h" as authentik writes durations: "hours=8"; it answers 400 to the short form."""
     unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[text[-1]]
     return f"{unit}={text[:-1]}"
 

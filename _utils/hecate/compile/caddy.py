@@ -120,7 +120,10 @@ def _proxy(route: Route) -> Handler:
         proxy["load_balancing"] = {"selection_policy": {"policy": "weighted_round_robin", "weights": weights}}
     to_upstream = {name: [value] for name, value in sorted(route.headers.request.items())}
     if route.upstreams[0].tls:
-        proxy["transport"] = {"protocol": "http", "tls": {"insecure_skip_verify": True} if route.tls_skip_verify else {}}
+        proxy["transport"] = {
+            "protocol": "http",
+            "tls": {"insecure_skip_verify": True} if route.tls_skip_verify else {},
+        }
         # Over TLS Caddy would send the upstream's own address as Host.
         to_upstream.setdefault("Host", ["{http.request.host}"])
     if to_upstream:

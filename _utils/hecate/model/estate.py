@@ -82,7 +82,9 @@ class Estate(Section):
                     yield Problem(f"hecate:routes:{host}:dns", name, f"in no zone of hecate:dns:zones ({zones})")
                     continue
                 if name == zone and route.dns.CNAME:
-                    yield Problem(f"hecate:routes:{host}:dns:CNAME", name, "the apex of a zone cannot be a CNAME; use A")
+                    yield Problem(
+                        f"hecate:routes:{host}:dns:CNAME", name, "the apex of a zone cannot be a CNAME; use A"
+                    )
                 other = written.get((zone, relative_name(name, zone)))
                 if other and clash(route.dns, other):
                     why = f"also written under hecate:dns:zones:{zone}:records; keep one of the two"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from hecate.secrets import is_reference
 
@@ -37,7 +37,9 @@ def _host(text: str) -> str:
     name = ascii_name.lower()
     labels = name.split(".")
     if len(name) > 253 or len(labels) < 2 or not all(LABEL.fullmatch(label) for label in labels):
-        raise ValueError("not a domain name; labels of letters, digits and hyphens joined by dots, like app.example.com")
+        raise ValueError(
+            "not a domain name; labels of letters, digits and hyphens joined by dots, like app.example.com"
+        )
     if labels[-1].isdigit():
         raise ValueError("not a domain name; a route matches a name, not an address")
     return name

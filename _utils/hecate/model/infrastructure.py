@@ -65,7 +65,9 @@ class Workload(Section):
     """A Nomad service job with one group and one task."""
 
     driver: Slug = "docker"
-    config: dict[str, JobValue] = Field(description="The driver's own configuration, such as image or command and args.")
+    config: dict[str, JobValue] = Field(
+        description="The driver's own configuration, such as image or command and args."
+    )
     count: int = Field(1, ge=0, le=1000)
     env: dict[str, HeaderValue] = {}
     cpu: int = Field(100, ge=1, description="MHz.")

@@ -44,7 +44,8 @@ class Holder:
 class Deployment:
     """One deploy as history keeps it.
 
-    pillar: what was wanted, with secret references unresolved. steps: by target, what was done.
+    pillar: what was wanted, with secret references unresolved. targets: in their order, each with name,
+    minion and system. steps: by target, what was done.
     """
 
     id: str
@@ -54,7 +55,7 @@ class Deployment:
     ended: float | None = None
     message: str = ""
     error: str = ""
-    targets: tuple[str, ...] = ()
+    targets: tuple[Mapping[str, str], ...] = ()
     steps: Mapping[str, Any] = field(default_factory=dict)
     pillar: Mapping[str, Any] = field(default_factory=dict)
 
