@@ -92,54 +92,6 @@ def apply(test=False, allow=()):
     return hecate_salt.told(lambda: hecate_salt.applied(_site(), "authentik", test=test, allow=allow))
 
 
-def rollback(transaction):
-    """
-    Undo what one transaction changed here; the ids that were put back. Repeatable.
-
-    transaction: id of a deploy, as ``salt-run hecate.history`` lists them.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt hecate-authentik hecate_authentik.rollback 20260102-030405-0a1b2c3d
-
-    Required access: view, add, change, delete on application, proxyprovider, group, policybinding;
-    view and change on outpost; view on flow.
-    """
-    return hecate_salt.told(lambda: hecate_salt.rolled_back(_site(), "authentik", transaction))
-
-
-def transactions():
-    """
-    Transactions that were begun here and neither closed nor undone.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt hecate-authentik hecate_authentik.transactions
-
-    Required access: none but the minion's own files.
-    """
-    return hecate_salt.told(lambda: hecate_salt.open_transactions(_site(), "authentik"))
-
-
-def commit(transaction):
-    """
-    Close the undo journal of a deploy that is over and good. Called by ``hecate.record``.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt hecate-authentik hecate_authentik.commit 20260102-030405-0a1b2c3d
-
-    Required access: none but the minion's own files.
-    """
-    return hecate_salt.told(lambda: hecate_salt.committed(_site(), "authentik", transaction))
-
-
 def absent(host):
     """
     Remove the application, provider, bindings and attachment of a host, if they are Hecate's.

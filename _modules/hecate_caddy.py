@@ -89,53 +89,6 @@ def apply(test=False, allow=()):
     return hecate_salt.told(lambda: hecate_salt.applied(_site(), "caddy", test=test, allow=allow))
 
 
-def rollback(transaction):
-    """
-    Undo what one transaction changed here; the ids that were put back. Repeatable.
-
-    transaction: id of a deploy, as ``salt-run hecate.history`` lists them.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt 'edge*' hecate_caddy.rollback 20260102-030405-0a1b2c3d
-
-    Required access: GET and POST on /config/ of Caddy's admin API.
-    """
-    return hecate_salt.told(lambda: hecate_salt.rolled_back(_site(), "caddy", transaction))
-
-
-def transactions():
-    """
-    Transactions that were begun here and neither closed nor undone.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt 'edge*' hecate_caddy.transactions
-
-    Required access: none but the minion's own files.
-    """
-    return hecate_salt.told(lambda: hecate_salt.open_transactions(_site(), "caddy"))
-
-
-def commit(transaction):
-    """
-    Close the undo journal of a deploy that is over and good. Called by ``hecate.record``.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt 'edge*' hecate_caddy.commit 20260102-030405-0a1b2c3d
-
-    Required access: none but the minion's own files.
-    """
-    return hecate_salt.told(lambda: hecate_salt.committed(_site(), "caddy", transaction))
-
-
 def absent(host):
     """
     Remove a route, if it is Hecate's. If pillar still wants it, the next apply brings it back.

@@ -88,53 +88,6 @@ def apply(test=False, allow=()):
     return hecate_salt.told(lambda: hecate_salt.applied(_site(), "nomad", test=test, allow=allow))
 
 
-def rollback(transaction):
-    """
-    Undo what one transaction changed here; the ids that were put back. Repeatable.
-
-    transaction: id of a deploy, as ``salt-run hecate.history`` lists them.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt hecate-controller hecate_nomad.rollback 20260102-030405-0a1b2c3d
-
-    Required access: namespace capabilities list-jobs, read-job and submit-job.
-    """
-    return hecate_salt.told(lambda: hecate_salt.rolled_back(_site(), "nomad", transaction))
-
-
-def transactions():
-    """
-    Transactions that were begun here and neither closed nor undone.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt hecate-controller hecate_nomad.transactions
-
-    Required access: none but the minion's own files.
-    """
-    return hecate_salt.told(lambda: hecate_salt.open_transactions(_site(), "nomad"))
-
-
-def commit(transaction):
-    """
-    Close the undo journal of a deploy that is over and good. Called by ``hecate.record``.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt hecate-controller hecate_nomad.commit 20260102-030405-0a1b2c3d
-
-    Required access: none but the minion's own files.
-    """
-    return hecate_salt.told(lambda: hecate_salt.committed(_site(), "nomad", transaction))
-
-
 def absent(job):
     """
     Deregister a job, if it is Hecate's. If pillar still wants it, the next apply brings it back.

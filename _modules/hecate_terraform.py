@@ -88,53 +88,6 @@ def apply(test=False, allow=()):
     return hecate_salt.told(lambda: hecate_salt.applied(_site(), "terraform", test=test, allow=allow))
 
 
-def rollback(transaction):
-    """
-    Undo what one transaction changed here; the ids that were put back. Repeatable.
-
-    transaction: id of a deploy, as ``salt-run hecate.history`` lists them.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt hecate-controller hecate_terraform.rollback 20260102-030405-0a1b2c3d
-
-    Required access: whatever the configuration's providers need to apply.
-    """
-    return hecate_salt.told(lambda: hecate_salt.rolled_back(_site(), "terraform", transaction))
-
-
-def transactions():
-    """
-    Transactions that were begun here and neither closed nor undone.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt hecate-controller hecate_terraform.transactions
-
-    Required access: none but the minion's own files.
-    """
-    return hecate_salt.told(lambda: hecate_salt.open_transactions(_site(), "terraform"))
-
-
-def commit(transaction):
-    """
-    Close the undo journal of a deploy that is over and good. Called by ``hecate.record``.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt hecate-controller hecate_terraform.commit 20260102-030405-0a1b2c3d
-
-    Required access: none but the minion's own files.
-    """
-    return hecate_salt.told(lambda: hecate_salt.committed(_site(), "terraform", transaction))
-
-
 def init():
     """
     Check that the configuration initialises: providers are there, the backend answers.

@@ -79,7 +79,7 @@ class Master:
     def plan(self, form: str) -> tuple[Any, int]:
         """The plans, and 0 for nothing to do or 2 for changes."""
         self.validated()
-        answers = {step.name: self._call(step, "plan") for step in self._steps()}
+        answers = {step.name: self._call(step, f"{step.module}.plan") for step in self._steps()}
         errors = [f"{name}: {answer}" for name, answer in answers.items() if not isinstance(answer, Mapping)]
         if errors:
             raise HecateError("\n".join(errors))
@@ -99,7 +99,7 @@ class Master:
 
     def _condition(self, step: Step) -> str:
         """Whether a target answers, and what it has open."""
-        answer = self._call(step, "transactions")
+        answer = self._call(step, "hecate.transactions", step.system)
         if not isinstance(answer, list):
             return f"{step.minion} DOES NOT ANSWER: {answer}"
         return f"{step.minion} answers" + (f", has open: {', '.join(answer)}" if answer else "")
@@ -110,7 +110,7 @@ class Master:
         edges = [s for s in self._steps() if s.system == "caddy"]
         roots: dict[str, str] = {}
         if estate.caddy.issuer == "internal":
-            roots = {s.minion: str(self._call(s, "root_certificate")) for s in edges}
+            roots = {s.minion: str(self._call(s, f"{s.module}.root_certificate")) for s in edges}
         probes = verify(estate, roots)
         bad = [p for p in probes if not p.good]
         lines = [f"{'ok  ' if p.good else 'FAIL'} {p.what}: {p.told}" for p in probes]
@@ -160,7 +160,7 @@ class Master:
                 transaction,
                 RUNNING,
                 _user(self._opts),
-                _now(),
+                time.time(),
                 message=str(self._extra.get("message", "")),
                 targets=targets,
                 pillar=wanted,
@@ -171,7 +171,7 @@ class Master:
     def outputs(self, transaction: str) -> str:
         for step in self._steps():
             if step.system == "terraform":
-                found = self._call(step, "outputs")
+                found = self._call(step, f"{step.module}.outputs")
                 if not isinstance(found, Mapping):
                     raise HecateError(f"Terraform's outputs: {found}")
                 deployments = self._deployments
@@ -241,7 +241,7 @@ class Master:
 
     def _call(self, step: Step, function: str, *args: Any) -> Any:
         """One function on one target: its return, or an error text."""
-        answer = self._client.cmd(step.minion, f"{step.module}.{function}", list(args), timeout=WAIT, full_return=True)
+        answer = self._client.cmd(step.minion, function, list(args), timeout=WAIT, full_return=True)
         if step.minion not in answer:
             return f"{step.minion} does not answer; is its minion running?"
         return answer[step.minion]["ret"]
@@ -254,37 +254,44 @@ class Master:
         return "\n".join(self._undo(left, "its deploy was cut off"))
 
     def _commit(self, transaction: str) -> None:
-        for step in _targets(self._deployments.get(transaction)):
-            answer = self._call(step, "commit", transaction)
+        for step in self._still_managed(self._deployments.get(transaction)):
+            answer = self._call(step, "hecate.commit", step.system, transaction)
             if answer is not True:
                 raise HecateError(f"{step.name}: its journal could not be closed: {answer}; run the deploy again")
-        self._deployments.update(transaction, status=DONE, ended=_now())
+        self._deployments.update(transaction, status=DONE, ended=time.time())
         self._deployments.release(transaction)
 
     def _undo(self, deployment: Deployment, reason: str) -> list[str]:
         """Every target in reverse order; one that fails does not keep the others from being undone."""
-        lines, failed = [f"rolling back deploy {deployment.id} ({reason})"], []
-        steps: dict[str, Any] = dict(deployment.steps)
-        if "former outputs" in steps:
-            self._deployments.save_outputs(steps["former outputs"])
-        for step in reversed(_targets(deployment)):
-            answer = self._call(step, "rollback", deployment.id)
-            good = isinstance(answer, list)
-            if not good:
-                failed.append(step.name)
-            what = (", ".join(answer) or "nothing to put back") if good else f"FAILED: {answer}"
-            lines.append(f"  {step.name}: {what}")
-            steps[step.name] = answer
-        status = FAILED if failed else UNDONE
-        self._deployments.update(deployment.id, status=status, ended=_now(), error=reason, steps=steps)
+        lines = [f"rolling back deploy {deployment.id} ({reason})"]
+        answers = {s.name: self._undone(s, deployment.id) for s in reversed(self._still_managed(deployment))}
+        failed = [name for name, answer in answers.items() if not isinstance(answer, list)]
+        for name, answer in answers.items():
+            what = f"FAILED: {answer}" if name in failed else ", ".join(answer) or "nothing to put back"
+            lines.append(f"  {name}: {what}")
+        lost = [target["name"] for target in deployment.targets if target["name"] not in answers]
+        lines += [f"  {name}: no longer in pillar; left as it is" for name in lost]
+        if "former outputs" in deployment.steps:
+            self._deployments.save_outputs(deployment.steps["former outputs"])
+        status, steps = FAILED if failed else UNDONE, {**deployment.steps, **answers}
+        self._deployments.update(deployment.id, status=status, ended=time.time(), error=reason, steps=steps)
         if failed:
             again = f"salt-run hecate.rollback {deployment.id}"
             raise HecateError("\n".join([*lines, f"NOT undone: {', '.join(failed)}; mend and run: {again}"]))
-        return [*lines, "everything is as it was before"]
+        return [*lines, "everything is as it was before" if not lost else f"all is undone but {', '.join(lost)}"]
+
+    def _undone(self, step: Step, transaction: str) -> Any:
+        """The ids that were put back, or why not."""
+        return self._call(step, "hecate.rollback", step.system, transaction)
+
+    def _still_managed(self, deployment: Deployment) -> list[Step]:
+        """The deployment's targets that pillar still has: taking one out is how a dead one is given up."""
+        present = self._steps()
+        return [step for step in _targets(deployment) if step in present]
 
 
 def _targets(deployment: Deployment) -> list[Step]:
-    """The targets as they were when it began; pillar may have lost one since."""
+    """The targets as they were when it began, in their order."""
     return [Step(**target) for target in deployment.targets]
 
 
@@ -293,10 +300,6 @@ def _line(deployment: Deployment) -> str:
     took = f", {deployment.ended - deployment.started:.0f} s" if deployment.ended else ""
     why = "; ".join(part for part in (deployment.message, deployment.error) if part)
     return f"{deployment.id}  {started}  {deployment.user}  {deployment.status}{took}" + (f"  ({why})" if why else "")
-
-
-def _now() -> float:
-    return time.time()
 
 
 def _user(opts: Mapping[str, Any]) -> str:

@@ -235,6 +235,14 @@ class _Seen(_Control):
         self.set_status(204)
 
 
+def keep(port: int) -> socket.socket:
+    """Bind a port without listening: only a server of this user that shares ports, as Caddy does, can take it."""
+    kept = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    kept.bind((HOST, port))
+    return kept
+
+
 async def serve(port: int, folder: pathlib.Path) -> None:
     """Serve until SIGTERM or SIGINT."""
     echo = Echo(folder)
@@ -256,11 +264,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lab.echo", description="Upstreams that answer what they received.")
     parser.add_argument("--port", type=int, required=True, help="of the control API")
     parser.add_argument("--dir", type=pathlib.Path, required=True, help="where the listeners' ports are kept")
+    parser.add_argument("--keep", type=int, nargs="*", default=[], help="ports to hold for servers that come later")
     arguments = parser.parse_args()
+    kept = [keep(port) for port in arguments.keep]
     # A listener per upstream and a connection per request: an estate of thousands needs more than the usual 1,024.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     asyncio.run(serve(arguments.port, arguments.dir))
+    for held in kept:
+        held.close()
 
 
 if __name__ == "__main__":

@@ -91,9 +91,14 @@ def _consul(path: str) -> Service:
 
 
 def _echo() -> Service:
+    """It also keeps the edges' public ports from others until the first deploy makes Caddy listen on them."""
+    kept = tuple(f"{edge}-{kind}" for edge in salt_config.EDGES for kind in ("https", "http"))
     return Service(
-        "echo", ("echo",),
-        lambda lab: _module("lab.echo", "--port", str(lab.port("echo")), "--dir", str(lab.data("echo"))),
+        "echo", ("echo", *kept),
+        lambda lab: _module(
+            "lab.echo", "--port", str(lab.port("echo")), "--dir", str(lab.data("echo")),
+            "--keep", *(str(lab.port(name)) for name in kept),
+        ),
         lambda lab: answers(f"{lab.url('echo')}/dials", 200),
     )  # fmt: skip
 
@@ -108,9 +113,9 @@ def _emulator(name: str, arguments: Callable[[Lab], tuple[str, ...]], *ports: st
 
 def _edge(name: str) -> Service:
     return Service(
-        name, (f"{name}-https", f"{name}-http", f"{name}-stranger"),
+        name, (f"{name}-stranger",),
         lambda lab: Command((program("caddy"), *caddy.arguments(lab, name))),
-        lambda lab: caddy.ready(lab, name), address=lambda lab: f"unix/{caddy.socket(lab, name)}",
+        lambda lab: caddy.ready(lab, name), needs=("echo",), address=lambda lab: f"unix/{caddy.socket(lab, name)}",
     )  # fmt: skip
 
 

@@ -60,7 +60,10 @@ def caddy_world(caddy: RealCaddy, tmp_path: Path) -> World:
     from hecate.clients.caddy import CaddyClient
 
     client = CaddyClient(caddy.admin)
-    base = {"caddy": {"admin": caddy.admin, "issuer": "internal"}, "edges": {"edge": {"https": caddy.https}}}
+    base = {
+        "caddy": {"admin": caddy.admin, "issuer": "internal"},
+        "edges": {"edge": {"https": caddy.https, "bind": "127.0.0.1"}},
+    }
     a, b, c = "a.estate.test", "b.estate.test", "c.estate.test"
     return World(
         "caddy",

@@ -95,7 +95,7 @@ def visitor(
     monkeypatch.setenv("AUTHENTIK_TOKEN", emulator.token)
     pillar = {
         "caddy": {"admin": caddy.admin, "issuer": "internal"},
-        "edges": {"edge": {"https": caddy.https}},
+        "edges": {"edge": {"https": caddy.https, "bind": "127.0.0.1"}},
         "authentik": {"url": url, "token": "env:AUTHENTIK_TOKEN", "outpost": url.removeprefix("http://")},
         "auth_policies": {"staff": {"groups": ["staff"]}},
         "routes": {

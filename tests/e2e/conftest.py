@@ -51,6 +51,11 @@ class Estate:
         return done.returncode, done.stdout + done.stderr
 
     @property
+    def events(self) -> Path:
+        """Everything that went over Salt's event bus since the estate is up."""
+        return self.folder.parent / "events"
+
+    @property
     def shell(self) -> dict[str, str]:
         return {**os.environ, "SALT_CONFIG_DIR": self.known["salt"]["config"], "PYTHONWARNINGS": "ignore"}
 
@@ -164,7 +169,14 @@ def estate() -> Iterator[Estate]:
     old = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     done = subprocess.run(["make", "demo", *words], cwd=ROOT, env=old, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    yield Estate(folder, pillar, done.stdout, environment(folder))
+    made = Estate(folder, pillar, done.stdout, environment(folder))
+    with open(made.events, "wb") as events:
+        listener = subprocess.Popen(
+            [f"{made.known['salt']['bin']}/salt-run", "state.event"], env=made.shell, stdout=events
+        )
+    yield made
+    listener.terminate()
+    listener.wait(20)
     down = subprocess.run(["make", "demo-down", *words], cwd=ROOT, env=old, capture_output=True, text=True, timeout=120)
     assert down.returncode == 0 and not folder.exists(), down.stdout + down.stderr
     shutil.rmtree(base)

@@ -241,7 +241,8 @@ def _searched(estate: Estate) -> list[Path]:
     files = [p for p in estate.folder.rglob("*") if p.is_file() and not p.is_symlink()]
     searched = [p for p in files if not any(p.is_relative_to(k) for k in kept)]
     assert any("salt-master" in str(p) for p in searched) and any(p.suffix == ".done" for p in searched)
-    return [*searched, *(p for p in estate.pillar.rglob("*") if p.is_file())]
+    assert estate.events.stat().st_size > 10_000
+    return [estate.events, *searched, *(p for p in estate.pillar.rglob("*") if p.is_file())]
 
 
 def _found(path: Path, forms: dict[str, bytes]) -> list[str]:

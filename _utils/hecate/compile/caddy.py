@@ -92,7 +92,7 @@ def last_route() -> dict[str, Any]:
 
 def _server(edge: Edge) -> dict[str, Any]:
     # Two listeners on one port would be an error; redirects from port 80 are Caddy's own automatic server.
-    return {"@id": SERVER_ID, "listen": [f":{edge.https}"]}
+    return {"@id": SERVER_ID, "listen": [f"{edge.bind or ''}:{edge.https}"]}
 
 
 def _strip_identity() -> Handler:

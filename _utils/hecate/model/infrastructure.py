@@ -39,6 +39,9 @@ class Edge(Section):
     """One edge as seen from outside; the key is its minion id."""
 
     address: Annotated[str, AfterValidator(_cidr_free)] = "127.0.0.1"
+    bind: Annotated[str, AfterValidator(_cidr_free)] | None = Field(
+        None, description="The address that Caddy listens on; absent: all of the machine's."
+    )
     http: Port = 80
     https: Port = 443
 

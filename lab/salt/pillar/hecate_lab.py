@@ -67,7 +67,12 @@ def overrides(minion_id: str, hecate: Mapping[str, Any], record: Mapping[str, An
     secrets = f"{record['folder']}/secrets"
     found: dict[str, Any] = {
         "edges": {
-            name: {"address": "127.0.0.1", "http": port[f"{name}-http"], "https": port[f"{name}-https"]}
+            name: {
+                "address": "127.0.0.1",
+                "bind": "127.0.0.1",
+                "http": port[f"{name}-http"],
+                "https": port[f"{name}-https"],
+            }
             for name in edges
         },
         "targets": {
