@@ -140,8 +140,8 @@ def test_edges_and_targets_are_the_labs(lab: pathlib.Path) -> None:
     own = {"edges": {"edge-berlin": {"address": "192.0.2.1"}}, "targets": {"caddy": ["edge-berlin"], "dns": "x"}}
     found = seen({**own, "caddy": {"admin": "unix//run/caddy.sock", "issuer": "internal"}}, lab, "hecate-edge-2")
     assert found["edges"] == {
-        "hecate-edge-1": {"address": "127.0.0.1", "http": 11, "https": 12},
-        "hecate-edge-2": {"address": "127.0.0.1", "http": 21, "https": 22},
+        "hecate-edge-1": {"address": "127.0.0.1", "bind": "127.0.0.1", "http": 11, "https": 12},
+        "hecate-edge-2": {"address": "127.0.0.1", "bind": "127.0.0.1", "http": 21, "https": 22},
     }
     assert found["targets"]["caddy"] == ["hecate-edge-1", "hecate-edge-2"]
     assert found["targets"]["dns"] == "hecate-dns"

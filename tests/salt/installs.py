@@ -81,10 +81,6 @@ class Install:
     def site(self) -> Path:
         return next(self.folder.glob("venv/lib/python*/site-packages"))
 
-    @property
-    def cache(self) -> Path:
-        return self.folder / "minion-root" / "cache"
-
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """One command of this interpreter, knowing nothing of the session's environment."""
         env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "LANG": "C.UTF-8", "PYTHONWARNINGS": "ignore"}
