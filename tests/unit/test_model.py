@@ -182,3 +182,19 @@ def test_an_output_is_filled_in_once_terraform_has_it() -> None:
 
 def test_no_pillar_at_all_says_where_to_look() -> None:
     assert "top.sls" in problems_in({})[0].why
+
+
+@pytest.mark.parametrize(
+    ("section", "path"),
+    [
+        ({"terraform": {"source": "/tf", "variables": {"db_password": "hunter2"}}}, "hecate:terraform:variables"),
+        (
+            {"nomad": {}, "workloads": {"web": {"config": {}, "env": {"API_TOKEN": "hunter2"}}}},
+            "hecate:workloads:web:env",
+        ),
+    ],
+)
+def test_a_value_named_like_a_secret_is_refused_and_not_repeated(section: dict[str, Any], path: str) -> None:
+    problems = problems_in(pillar(**section))
+    assert [p.path for p in problems] == [path]
+    assert "hunter2" not in str(InvalidPillar(problems))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field, field_validator
 
 from hecate.model.fields import AdminUrl, HeaderValue, Name, Port, SecretRef, Section, Slug, Url
 
+SECRET_NAME = re.compile(r"(?i)(password|passwd|secret|token|private_?key|api_?key)$")
+Value = TypeVar("Value")
 JobValue = str | int | float | bool | list[Any] | dict[str, Any]
 
 
@@ -22,6 +24,14 @@ def _cidr_free(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9.:\[\]_-]+", text):
         raise ValueError("not an address or host name")
     return text
+
+
+def _not_named_like_secrets(values: dict[str, Value], advice: str) -> dict[str, Value]:
+    """Pillar, journal and history keep these values as they are, so a secret must not be among them."""
+    for name in values:
+        if SECRET_NAME.search(name):
+            raise ValueError(f"{name} looks like a secret, and none belongs in pillar; {advice}")
+    return values
 
 
 Path = Annotated[str, AfterValidator(_absolute)]
@@ -54,6 +64,11 @@ class Terraform(Section):
     variables: dict[str, JobValue] = {}
     outputs: dict[str, Any] = Field({}, description="Filled in by Hecate's ext_pillar; not written by hand.")
 
+    @field_validator("variables")
+    @classmethod
+    def _no_secrets(cls, variables: dict[str, JobValue]) -> dict[str, JobValue]:
+        return _not_named_like_secrets(variables, "let Terraform's vault provider read it")
+
 
 class Nomad(Section):
     """Access to Nomad's HTTP API (https://developer.hashicorp.com/nomad/api-docs)."""
@@ -80,10 +95,7 @@ class Workload(Section):
     @field_validator("env")
     @classmethod
     def _no_secrets(cls, env: dict[str, str]) -> dict[str, str]:
-        for name in env:
-            if re.search(r"(?i)(password|secret|token|api_?key)$", name):
-                raise ValueError(f"{name} looks like a secret; let Nomad's template stanza read it from Vault")
-        return env
+        return _not_named_like_secrets(env, "let Nomad's template stanza read it from Vault")
 
 
 class Vault(Section):
