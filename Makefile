@@ -18,7 +18,7 @@ $(VENV)/.ready-$(SALT): setup.cfg constraints.txt tools/make-venv
 	touch $@
 
 test: setup check
-	$(RUN) -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(RUN) -m pytest -n 2 $(PYTEST_ARGS)
 
 check: setup
 	$(RUN) -m ruff check .

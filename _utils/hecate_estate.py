@@ -101,7 +101,7 @@ class Master:
         """Whether a target answers, and what it has open."""
         answer = self._call(step, "hecate.transactions", step.system)
         if not isinstance(answer, list):
-            return f"{step.minion} DOES NOT ANSWER: {answer}"
+            return f"DOES NOT ANSWER: {answer}"
         return f"{step.minion} answers" + (f", has open: {', '.join(answer)}" if answer else "")
 
     def verify(self) -> str:
@@ -242,9 +242,10 @@ class Master:
     def _call(self, step: Step, function: str, *args: Any) -> Any:
         """One function on one target: its return, or an error text."""
         answer = self._client.cmd(step.minion, function, list(args), timeout=WAIT, full_return=True)
-        if step.minion not in answer:
+        found = answer.get(step.minion)
+        if not isinstance(found, Mapping):
             return f"{step.minion} does not answer; is its minion running?"
-        return answer[step.minion]["ret"]
+        return found["ret"]
 
     def _finish(self, left: Deployment) -> str:
         """An earlier deploy whose master died: decided ones are carried through, others undone."""

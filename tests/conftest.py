@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -22,10 +23,22 @@ def pytest_unconfigure() -> None:
     logging.raiseExceptions = False  # late daemon threads must not write past pytest's last line
 
 
+class ByFolder(LoadScopeScheduling):  # type: ignore[misc]
+    """One worker a folder where the tests of a folder share daemons; everything else as it comes."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = nodeid.partition("::")[0].rpartition("/")[0]
+        return folder if folder in ("tests/e2e", "tests/salt") else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFolder:
+    return ByFolder(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where everything should be there (CI), a test skipped for want of a tool is a failure."""
-    order = {"unit": 0, "contract": 1}
-    items.sort(key=lambda item: order.get(Path(item.path).parent.name, 2))
+    """The estate first: it takes longest, and the others fill the second worker meanwhile."""
+    order = ["e2e", "salt", "lab", "contract", "unit"]
+    items.sort(key=lambda item: order.index(Path(item.path).parent.name))
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +20,7 @@ from typing import Any
 
 import dns.message
 import dns.query
+import psutil
 import pytest
 import requests
 import yaml
@@ -70,6 +74,27 @@ class Estate:
         """One function on one minion, its return as data."""
         code, text = self.run("salt", minion, function, *words, "--out=json", "--static")
         return json.loads(text[text.index("{") :])[minion]
+
+    # The machines, as they come and go
+
+    def stop(self, service: str) -> None:
+        """kill -9 of one of the lab's services, and of everything that it started."""
+        for pid in self._processes(service):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def start(self, service: str) -> None:
+        words = [sys.executable, "-m", "lab", "restart", service, "--dir", str(self.folder)]
+        subprocess.run(words, cwd=ROOT, check=True, capture_output=True, timeout=60)
+        until = time.monotonic() + 60
+        while service.startswith("minion-") and time.monotonic() < until:
+            if self.run("salt", service.removeprefix("minion-"), "test.ping", "--timeout=5")[0] == 0:
+                return
+
+    def _processes(self, service: str) -> list[int]:
+        record = json.loads((self.folder / "lab.json").read_text())["processes"][service]
+        process = psutil.Process(record["pid"])
+        return [child.pid for child in process.children(recursive=True)] + [process.pid]
 
     # Pillar, edited as an operator does
 
@@ -189,11 +214,3 @@ def tidy(estate: Estate) -> Iterator[None]:
     for system in EMULATORS:
         estate.faults(system)
     estate.restore_pillar()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One estate, so one worker."""
-    for item in items:
-        if Path(item.path).parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.xdist_group("estate"))
-            item.add_marker(pytest.mark.lab)

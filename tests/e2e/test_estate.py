@@ -12,6 +12,7 @@ import pytest
 
 from .conftest import EMULATORS, Estate
 
+pytestmark = pytest.mark.lab
 PUBLIC = {
     "cloud.estate.test": "192.0.2.20:11000",
     "s3.estate.test": "192.0.2.20:8123",

@@ -15,6 +15,7 @@ import pytest
 
 from .conftest import Estate
 
+pytestmark = pytest.mark.lab
 Break = Callable[[Estate], Any]
 FAILING = {"kind": "status", "status": 500, "method": "WRITE", "times": None}
 NEW = "new.estate.test"
@@ -222,3 +223,32 @@ def test_a_protected_route_stays_closed_until_its_guard_is_confirmed(estate: Est
     estate.restore_pillar()
     estate.run("salt", "hecate-edge-1", "hecate_caddy.apply", f"allow=['route:{NEW}']")
     assert estate.plan()[0] == 0
+
+
+def test_a_secret_store_that_is_down_is_named_and_nothing_is_left_open(estate: Estate) -> None:
+    """Targets whose token cannot be had were never begun, so their undo needs no token either."""
+    before = estate.everything()
+    change_everything(estate)
+    estate.stop("openbao")
+    try:
+        code, text = estate.deploy(allow=ALLOW)
+    finally:
+        estate.start("openbao")
+    assert code != 0 and "vault:hecate/nomad#token" in text and "gave no answer" in text
+    assert "everything is as it was before" in text
+    assert "rolled back" in newest(estate)
+    estate.restore_pillar()
+    assert estate.everything() == before
+
+
+def test_a_target_that_is_down_stops_the_deploy_before_it_begins(estate: Estate) -> None:
+    before = newest(estate)
+    estate.stop("minion-hecate-edge-2")
+    try:
+        code, text = estate.deploy()
+        status = estate.run("salt-run", "hecate.status")[1]
+    finally:
+        estate.start("minion-hecate-edge-2")
+    assert code != 0 and "these targets do not answer: hecate-edge-2" in text
+    assert "DOES NOT ANSWER" in status
+    assert newest(estate) == before
