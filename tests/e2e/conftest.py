@@ -185,26 +185,41 @@ class Estate:
 
 @pytest.fixture(scope="session")
 def estate() -> Iterator[Estate]:
-    """`make demo`, with a copy of the example pillar; `make demo-down` at the end."""
+    """`make demo`, with a copy of the example pillar; `make demo-down` at the end, however it ended."""
     base = Path(tempfile.mkdtemp(prefix="hecate-e2e-"))
     folder, pillar = base / "lab", base / "pillar"
     shutil.copytree(ROOT / "pillar", pillar)
     venv = Path(sys.executable).parent.parent
     words = [f"LAB={folder}", f"PILLAR={pillar}", f"VENV={venv}"]
-    old = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
-    done = subprocess.run(["make", "demo", *words], cwd=ROOT, env=old, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    made = Estate(folder, pillar, done.stdout, environment(folder))
-    with open(made.events, "wb") as events:
-        listener = subprocess.Popen(
-            [f"{made.known['salt']['bin']}/salt-run", "state.event"], env=made.shell, stdout=events
-        )
-    yield made
-    listener.terminate()
-    listener.wait(20)
-    down = subprocess.run(["make", "demo-down", *words], cwd=ROOT, env=old, capture_output=True, text=True, timeout=120)
+    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+
+    def make(target: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["make", target, *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
+
+    try:
+        done = make("demo")
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+        made = Estate(folder, pillar, done.stdout, environment(folder))
+        with _listening(made):
+            yield made
+    finally:
+        down = make("demo-down")
     assert down.returncode == 0 and not folder.exists(), down.stdout + down.stderr
     shutil.rmtree(base)
+
+
+@contextlib.contextmanager
+def _listening(estate: Estate) -> Iterator[None]:
+    """Write down what goes over Salt's event bus."""
+    with open(estate.events, "wb") as events:
+        listener = subprocess.Popen(
+            [f"{estate.known['salt']['bin']}/salt-run", "state.event"], env=estate.shell, stdout=events
+        )
+    try:
+        yield
+    finally:
+        listener.terminate()
+        listener.wait(20)
 
 
 @pytest.fixture(autouse=True)
