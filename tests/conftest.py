@@ -128,8 +128,3 @@ def caddy(caddy_process: RealCaddy) -> RealCaddy:
 def switch_faults(url: str, *faults: dict[str, object]) -> None:
     """Set an emulator's fault switches; none clears them."""
     requests.put(f"{url}/_lab/faults", json=list(faults), timeout=5).raise_for_status()
-
-
-def counts(url: str) -> dict[str, int]:
-    """How many reads and writes an emulator has seen."""
-    return dict(requests.get(f"{url}/_lab/counts", timeout=5).json())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,6 @@ class Target:
     backend: Backend
     engine: Engine
     wish: Wish
-    resolver: Resolver = field(repr=False)
 
     @property
     def desired(self) -> tuple[Resource, ...]:
@@ -89,7 +88,7 @@ def access(system: str, estate: Estate, place: Place) -> Target:
     safety = estate.safety
     limits = Limits(safety.updates, safety.deletes, safety.percent, frozenset(place.allow))
     engine = Engine(backend, journal(system, place), adopt=estate.adopt, limits=limits)
-    return Target(system, estate, backend, engine, Wish(), secrets)
+    return Target(system, estate, backend, engine, Wish())
 
 
 def journal(system: str, place: Place) -> Journal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from conftest import switch_faults
 from hecate.engine import Wish
 from hecate.errors import ApiFailure, ApplyFailed, UnsafePlan
 
@@ -100,21 +101,15 @@ def test_the_canary_secret_is_in_no_plan_and_no_journal(emulated: World) -> None
         assert world.secret not in text
 
 
-def _switch(world: World, *faults: dict[str, object]) -> None:
-    import requests
-
-    requests.put(f"{world.url}/_lab/faults", json=list(faults), timeout=5).raise_for_status()
-
-
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: str(f["kind"]))
 def test_a_failed_read_raises_and_is_never_an_empty_system(emulated: World, fault: dict[str, object]) -> None:
     target = emulated.target(emulated.first)
     target.engine.apply(target.wish, "t1")
     before = emulated.everything()
-    _switch(emulated, fault)
+    switch_faults(emulated.url, fault)
     with pytest.raises(ApiFailure):
         target.engine.plan(target.wish)
-    _switch(emulated)
+    switch_faults(emulated.url)
     assert emulated.everything() == before
 
 
@@ -123,12 +118,12 @@ def test_a_failed_read_raises_and_is_never_an_empty_system(emulated: World, faul
 def test_a_write_that_fails_is_undone_and_the_next_run_converges(emulated: World, kind: str, skip: int) -> None:
     before = emulated.everything()
     target = emulated.target(emulated.first)
-    _switch(emulated, {"kind": kind, "status": 500, "method": "WRITE", "skip": skip, "times": 1})
+    switch_faults(emulated.url, {"kind": kind, "status": 500, "method": "WRITE", "skip": skip, "times": 1})
     with pytest.raises(ApplyFailed) as caught:
         target.engine.apply(target.wish, "t1")
     assert caught.value.undone, caught.value
     assert emulated.everything() == before
-    _switch(emulated)
+    switch_faults(emulated.url)
     target.engine.apply(target.wish, "t2")
     assert target.engine.plan(target.wish).changes == ()
 

@@ -96,14 +96,6 @@ class TerraformBackend:
         """Initialise the wanted configuration in a scratch folder."""
         self._plan(want)
 
-    def describe(self, want: Resource) -> list[str]:
-        """What a plan of `want` would do, one line a resource: "create terraform_data.edge"."""
-        planned = self._plan(want)
-        self._client.plan(planned.path, planned.plan_file, want.spec["variables"])
-        listed = self._client.show(planned.path, planned.plan_file).get("resource_changes", [])
-        acts = [("/".join(row["change"]["actions"]), row["address"]) for row in listed]
-        return [f"{verb} {address}" for verb, address in acts if verb not in ("no-op", "read")]
-
     def _plan(self, want: Resource) -> Planned:
         """A scratch copy of the wanted sources, initialised against the real state."""
         planned = Planned(want, tempfile.TemporaryDirectory(prefix="hecate-terraform-"))

@@ -43,7 +43,3 @@ class CaddyClient:
     def root_certificate(self, authority: str = "local") -> str:
         """PEM of the internal CA's root."""
         return str(self._api.get(f"/pki/ca/{authority}").data["root_certificate"])
-
-    def upstreams(self) -> list[dict[str, Any]]:
-        """Requests under way and passive failures, per upstream."""
-        return list(self._api.get("/reverse_proxy/upstreams").data or [])

@@ -54,9 +54,6 @@ class NomadClient:
         """Make an earlier version of the job the current one."""
         self._api.send("POST", f"/job/{quote(name, safe='')}/revert", {"JobID": name, "JobVersion": version})
 
-    def versions(self, name: str) -> list[dict[str, Any]]:
-        return list(self._api.get(f"/job/{quote(name, safe='')}/versions").data["Versions"])
-
     def wait_healthy(self, name: str, job_modify_index: int) -> None:
         """Until the deployment of that job version is over. Raises Faulty unless it succeeded."""
         until = self._clock() + self._deadline

@@ -50,10 +50,6 @@ class TerraformClient:
         """Apply exactly the saved plan; Terraform refuses it when the state has moved since."""
         self._command(folder, "apply", "-input=false", "-no-color", str(plan_file))
 
-    def show(self, folder: Path, plan_file: Path) -> dict[str, Any]:
-        """A saved plan as data (https://developer.hashicorp.com/terraform/internals/json-format)."""
-        return dict(json.loads(self._command(folder, "show", "-json", "-no-color", str(plan_file))))
-
     def outputs(self, folder: Path) -> dict[str, Any]:
         """Values of the outputs; sensitive ones are left out, they are no matter of the pillar."""
         listed = json.loads(self._command(folder, "output", "-json", "-no-color") or "{}")

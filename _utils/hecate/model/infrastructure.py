@@ -20,7 +20,7 @@ def _absolute(text: str) -> str:
     return text
 
 
-def _cidr_free(text: str) -> str:
+def _bare_address(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9.:\[\]_-]+", text):
         raise ValueError("not an address or host name")
     return text
@@ -48,8 +48,8 @@ class Caddy(Section):
 class Edge(Section):
     """One edge as seen from outside; the key is its minion id."""
 
-    address: Annotated[str, AfterValidator(_cidr_free)] = "127.0.0.1"
-    bind: Annotated[str, AfterValidator(_cidr_free)] | None = Field(
+    address: Annotated[str, AfterValidator(_bare_address)] = "127.0.0.1"
+    bind: Annotated[str, AfterValidator(_bare_address)] | None = Field(
         None, description="The address that Caddy listens on; absent: all of the machine's."
     )
     http: Port = 80

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from hecate.errors import InvalidPillar, Problem
 from hecate.model.estate import Estate
+from hecate.model.fields import OUTPUT
 
 CONTENT = ("routes", "auth_policies", "dns", "workloads")
 BY_NAME = {"routes": "domain", "auth_policies": "name"}
-OUTPUT = "terraform:"
 HIDDEN = ("missing", "extra_forbidden")  # under an unknown key there may be a secret
 ADVICE = {
     "missing": "is required",
@@ -111,8 +111,8 @@ def _filled(value: Any, outputs: Mapping[str, Any]) -> Any:
         return {key: _filled(item, outputs) for key, item in value.items()}
     if isinstance(value, list):
         return [_filled(item, outputs) for item in value]
-    if isinstance(value, str) and value.startswith(OUTPUT):
-        return outputs.get(value.removeprefix(OUTPUT), value)
+    if isinstance(value, str) and OUTPUT.fullmatch(value):
+        return outputs.get(value.partition(":")[2], value)
     return value
 
 
