@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import dns.exception
 import dns.resolver
 
+from hecate.model.caddy import Edge
 from hecate.model.estate import Estate
-from hecate.model.infrastructure import Edge
 
 WORKERS = 8
 LOGIN = (301, 302, 303, 307)

@@ -79,6 +79,21 @@ def test_dials_are_exchanged_in_mappings_lists_and_paths(lab: pathlib.Path) -> N
     ]
 
 
+def test_groups_have_stand_ins_too_and_the_echo_speaks_plain_http_on_tcp(lab: pathlib.Path) -> None:
+    groups = {"web": {"upstreams": ["10.0.0.5:80", "unix//run/app.sock", "h2c://grpc:50051"]}}
+    found = seen({"upstreams": groups, "routes": {"a.test": {"upstreams": "web"}}}, lab)
+    assert found["upstreams"]["web"]["upstreams"] == ["127.0.0.1:9011", "127.0.0.1:9018", "127.0.0.1:9016"]
+    assert found["routes"]["a.test"] == {"upstreams": "web"}
+
+
+def test_no_public_authority_is_asked(lab: pathlib.Path) -> None:
+    routes = {"a.test": {"upstreams": ["10.0.0.5:80"], "tls": {"issuer": "letsencrypt", "min_version": "1.3"}}}
+    found = seen({"routes": routes, "caddy": {"issuer": "acme"}}, lab, "hecate-edge-1")
+    assert found["routes"]["a.test"]["tls"] == {"issuer": "internal", "min_version": "1.3"}
+    assert found["caddy"]["issuer"] == "internal"
+    assert seen({"caddy": {"issuer": "none"}}, lab, "hecate-edge-1")["caddy"]["issuer"] == "none"
+
+
 def test_the_scheme_is_kept(lab: pathlib.Path) -> None:
     routes = {"a.test": {"upstreams": ["https://10.0.0.9"], "tls_skip_verify": True}}
     assert seen({"routes": routes}, lab)["routes"]["a.test"]["upstreams"] == ["https://127.0.0.1:9016"]

@@ -36,7 +36,7 @@ def compile_dns(estate: Estate) -> list[Resource]:
             f"{zone}/{name}/{kind}",
             {
                 "records": sorted(_value(kind, v) for v in values),
-                "ttl": records.ttl or estate.dns.zones[zone].ttl,
+                "ttl": records.ttl or estate.dns.ttl_of(zone),
                 "labels": labels(estate.environment),
             },
             origin=origin,

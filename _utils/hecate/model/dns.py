@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -39,10 +39,10 @@ Texts = Annotated[tuple[Annotated[str, AfterValidator(awaited(_text))], ...], Ma
 class Records(Section):
     """The records of one name, by type. A name with a CNAME has no other records."""
 
-    A: Ipv4s | None = None
-    AAAA: Ipv6s | None = None
-    CNAME: Host | None = None
-    TXT: Texts | None = None
+    A: Ipv4s | None = Field(None, description="IPv4 addresses.")
+    AAAA: Ipv6s | None = Field(None, description="IPv6 addresses.")
+    CNAME: Host | None = Field(None, description="The name that it stands for.")
+    TXT: Texts | None = Field(None, description="Texts.")
     ttl: Ttl | None = Field(None, description="Seconds; the zone's own default when absent.")
 
     @model_validator(mode="after")
@@ -74,10 +74,40 @@ class Zone(Section):
         return self
 
 
+class RecordTemplate(Section):
+    """Accepted, and without effect so far."""
+
+    type: Literal["A", "AAAA", "CNAME", "TXT"] = Field(description="Of the record.")
+    ttl: Ttl | None = Field(None, description="Seconds.")
+
+
 class Dns(Section):
     """All zones that Hecate may write to."""
 
-    zones: dict[Host, Zone] = {}
+    provider: Literal["hetzner"] = Field("hetzner", description="Who serves the zones.")
+    default_ttl: Ttl | None = Field(None, description="Of zones without a ttl of their own, seconds.")
+    zones: dict[Host, Zone] = Field({}, description="By name; a list of names is short for zones without records.")
+    templates: dict[str, RecordTemplate] = Field(
+        {}, description="By name, or a list of mappings with `name`. Nothing refers to them yet."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        data, zones, templates = dict(data), data.get("zones"), data.get("templates")
+        # Anything else stays as it is, and is refused for not being a mapping: nothing gets lost on the way.
+        if isinstance(zones, list) and all(isinstance(name, str) for name in zones):
+            data["zones"] = {name: {} for name in zones}
+        if isinstance(templates, list):
+            names = [row.get("name") for row in templates if isinstance(row, dict)]
+            if len({name for name in names if isinstance(name, str)}) == len(templates):
+                data["templates"] = {row["name"]: {k: v for k, v in row.items() if k != "name"} for row in templates}
+        return data
+
+    def ttl_of(self, zone: str) -> int | None:
+        return self.zones[zone].ttl or self.default_ttl
 
     def zone_of(self, host: str) -> str | None:
         """The longest zone that `host` lies in."""
@@ -99,5 +129,5 @@ def clash(one: Records, other: Records) -> bool:
 class HetznerDns(Section):
     """Access to the Hetzner Cloud API (https://docs.hetzner.cloud/reference/cloud#dns)."""
 
-    token: SecretRef
-    endpoint: Url = "https://api.hetzner.cloud/v1"
+    token: SecretRef = Field(description="Of the project that has the zones; read and write.")
+    endpoint: Url = Field("https://api.hetzner.cloud/v1", description="Base of the API, with /v1.")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from pydantic import Field
 
 from hecate.errors import Problem
+from hecate.model.caddy import Caddy, Edge, Monitoring
+from hecate.model.certificates import ISSUERS, Certificates
 from hecate.model.dns import Dns, HetznerDns, clash, relative_name
-from hecate.model.fields import Host, Section, Slug
-from hecate.model.identity import Authentik, AuthPolicy
+from hecate.model.fields import HostPattern, Line, Section, Slug, path_pattern
+from hecate.model.identity import Authentik, AuthPolicy, ForwardAuth
 from hecate.model.infrastructure import (
-    Caddy,
-    Edge,
     Nomad,
     Safety,
     Store,
@@ -23,13 +24,19 @@ from hecate.model.infrastructure import (
     Verify,
     Workload,
 )
-from hecate.model.routes import Route
+from hecate.model.middleware import BUILT_IN, Middleware
+from hecate.model.notifications import Notifications
+from hecate.model.routes import METHODS, PathRule, Route, Service, split_pattern
+from hecate.model.upstreams import HealthCheck, Pool, UpstreamGroup
 
 
 class Estate(Section):
     """What should be true. Every section is optional; what is absent is not managed."""
 
-    environment: Slug = "production"
+    environment: Slug = Field(
+        "production",
+        description="Part of the ownership marks in authentik, DNS and Nomad; another environment is a stranger.",
+    )
     caddy: Caddy = Caddy()
     edges: dict[str, Edge] = {}
     authentik: Authentik | None = None
@@ -41,9 +48,22 @@ class Estate(Section):
     targets: Targets = Targets()
     verify: Verify = Verify()
     safety: Safety = Safety()
-    adopt: tuple[str, ...] = Field((), description="Ids of existing objects to take over, as the error names them.")
-    routes: dict[Host, Route] = {}
+    adopt: tuple[Line, ...] = Field((), description="Ids of existing objects to take over, as the error names them.")
+    routes: dict[HostPattern, Route] = {}
     auth_policies: dict[Slug, AuthPolicy] = {}
+    forward_auth: dict[Slug, ForwardAuth] = Field(
+        {}, description="Providers beside authentik, by the name policies use."
+    )
+    upstreams: dict[Slug, UpstreamGroup] = Field({}, description="Groups that several routes share, by name.")
+    health_checks: dict[Slug, HealthCheck] = Field(
+        {}, description="Checks that several routes and groups share, by name."
+    )
+    middleware: dict[Slug, Middleware] = Field(
+        {}, description="Definitions by name; one of a built-in name replaces it."
+    )
+    certificates: Certificates = Certificates()
+    monitoring: Monitoring = Monitoring()
+    notifications: Notifications = Notifications()
     dns: Dns = Dns()
     workloads: dict[Slug, Workload] = {}
 
@@ -54,9 +74,64 @@ class Estate(Section):
             if policy and policy.provider == "authentik":
                 yield host, route, policy
 
+    def notices(self) -> list[str]:
+        """What the pillar says and Hecate accepts, but doesn't act on: better told than believed."""
+        said, alerting = self.notifications, self.monitoring.alerting
+        unmet = [name for name, policy in self.auth_policies.items() if not policy.enforceable]
+        named = [host for host, route in self.routes.items() if route.require_mfa or route.auth_policy in unmet]
+        found = [
+            (said.email or said.slack or said.webhooks, "hecate:notifications: Hecate sends none by itself yet"),
+            (alerting, "hecate:monitoring:alerting: limits are for your alerting; Hecate alerts nobody"),
+            (self.dns.templates, "hecate:dns:templates: nothing refers to them yet"),
+            (self.dns.zones and not self.hetzner_dns, "hecate:dns: not managed without the section hecate:hetzner_dns"),
+            (named, f"require_mfa and allowed_methods can't be enforced yet; these answer 503: {', '.join(named)}"),
+        ]
+        unused = [f"hecate:{section}:{name}: nothing uses it" for section, name in self._unused()]
+        return [text for is_there, text in found if is_there] + unused
+
+    def _unused(self) -> Iterator[tuple[str, str]]:
+        """Definitions that no route leads to: perhaps a reference was forgotten."""
+        services = [s for route in self.routes.values() for s in (route, *route.rules())]
+        pools: list[Pool] = [*services, *self.upstreams.values()]
+        issuers = {route.tls.issuer or self.caddy.issuer for route in self.routes.values()}
+        acme = self.certificates.default or next(iter(self.certificates.providers), "")
+        wildcard = any(name.startswith("*.") for host, route in self.routes.items() for name in (host, *route.hosts))
+        by_dns = any(
+            "dns" in self.certificates.providers[i].challenges for i in issuers & {*self.certificates.providers}
+        )
+        used: dict[str, tuple[Iterable[str], set[Any]]] = {
+            "auth_policies": (self.auth_policies, {route.auth_policy for route in self.routes.values()}),
+            "forward_auth": (self.forward_auth, {policy.provider for policy in self.auth_policies.values()}),
+            "health_checks": (self.health_checks, {str(pool.health_check) for pool in pools}),
+            "upstreams": (self.upstreams, {str(service.upstreams) for service in services}),
+            "middleware": (self.middleware, {*self.caddy.middleware, *(n for s in services for n in s.middleware)}),
+            "certificates:providers": (self.certificates.providers, {*issuers, acme if "acme" in issuers else ""}),
+            "certificates": (
+                ["dns_challenge"] if self.certificates.dns_challenge else [],
+                {"dns_challenge"} if wildcard or by_dns else set(),
+            ),
+        }
+        for section, (names, there) in used.items():
+            yield from ((section, name) for name in names if name not in there)
+
+    def middleware_of(self, name: str) -> Middleware:
+        return self.middleware.get(name) or BUILT_IN[name]
+
+    def pool_of(self, service: Pool) -> Pool:
+        """The servers behind a route or path: its own, or the group that it names."""
+        return self.upstreams[service.upstreams] if isinstance(service.upstreams, str) else service
+
+    def health_check_of(self, pool: Pool) -> HealthCheck | None:
+        check = pool.health_check
+        return self.health_checks[check] if isinstance(check, str) else check
+
     def cross_problems(self) -> Iterator[Problem]:
         """What single values cannot show: references between sections, and collisions."""
         yield from self._records()
+        yield from self._names()
+        yield from self._certificates()
+        yield from self._protection()
+        yield from self._wildcards()
         if self.workloads and not self.nomad:
             yield Problem("hecate:workloads", "", "needs the section hecate:nomad with the API's url")
         if any(self._known_guards()) and not self.authentik:
@@ -67,6 +142,114 @@ class Estate(Section):
             policy = self.auth_policies.get(route.auth_policy or "")
             if policy and policy.provider == "authentik":
                 yield host
+
+    def _names(self) -> Iterator[Problem]:
+        """Names that lead nowhere, in each place where a name can stand."""
+        for index, name in enumerate(self.caddy.middleware):
+            yield from self._known_middleware(f"hecate:caddy:middleware:{index}", name)
+        for name, policy in self.auth_policies.items():
+            if policy.provider not in ("authentik", "none", *self.forward_auth):
+                known = ", ".join(["authentik", "none", *self.forward_auth])
+                why = f"no such provider; there are: {known}, and what stands under hecate:forward_auth"
+                yield Problem(f"hecate:auth_policies:{name}:provider", policy.provider, why)
+        for name, group in self.upstreams.items():
+            yield from self._known_check(f"hecate:upstreams:{name}", group)
+        for host, route in self.routes.items():
+            path = f"hecate:routes:{host}"
+            yield from self._service(path, route)
+            yield from self._paths(path, route)
+
+    def _paths(self, path: str, route: Route) -> Iterator[Problem]:
+        seen: dict[tuple[str, str], str] = {}
+        for key, value in route.paths.items():
+            place, (method, pattern) = f"{path}:paths:{key}", split_pattern(key)
+            yield from _pattern_problems(place, method, pattern)
+            same = seen.setdefault((method, pattern.lower()), key)
+            if same != key:
+                yield Problem(
+                    place, "", f"is the same to Caddy as {same}, whose case differs; a list holds several rules"
+                )
+            for index, rule in enumerate(value if isinstance(value, tuple) else (value,)):
+                own = f"{place}:{index}" if isinstance(value, tuple) else place
+                yield from self._service(own, rule)
+                yield from self._leads_somewhere(own, route, rule)
+                if rule.strip and not pattern.endswith("/*"):
+                    yield Problem(f"{own}:strip", "", "only a prefix can be left out: /prefix/*")
+
+    def _service(self, path: str, service: Service) -> Iterator[Problem]:
+        for index, name in enumerate(service.middleware):
+            yield from self._known_middleware(f"{path}:middleware:{index}", name)
+        if isinstance(service.upstreams, str) and service.upstreams not in self.upstreams:
+            known = ", ".join(sorted(self.upstreams)) or "none"
+            why = f"no such group under hecate:upstreams ({known}); a single server is a list of one: [host:port]"
+            yield Problem(f"{path}:upstreams", service.upstreams, why)
+        else:
+            yield from self._known_check(path, service)
+
+    def _known_middleware(self, path: str, name: str) -> Iterator[Problem]:
+        if name not in self.middleware and name not in BUILT_IN:
+            known = ", ".join(sorted({*self.middleware, *BUILT_IN}))
+            yield Problem(path, name, f"no such middleware under hecate:middleware; there are: {known}")
+
+    def _known_check(self, path: str, pool: Pool) -> Iterator[Problem]:
+        name = pool.health_check
+        if isinstance(name, str) and name not in self.health_checks:
+            known = ", ".join(sorted(self.health_checks)) or "none"
+            yield Problem(f"{path}:health_check", name, f"no such check under hecate:health_checks; there are: {known}")
+        elif (check := self.health_check_of(pool)) and (why := pool.misfit(check)):
+            yield Problem(f"{path}:health_check", "", why)
+
+    def _leads_somewhere(self, path: str, route: Route, rule: PathRule) -> Iterator[Problem]:
+        if not rule.answers and not rule.maintenance and not route.answers:
+            yield Problem(
+                path, "", "leads nowhere; give it upstreams or a redirect, or the route upstreams to fall back on"
+            )
+
+    def _wildcards(self) -> Iterator[Problem]:
+        """No order of two routes is right when each has a wildcard over a host of the other."""
+        hosts = {key: (key, *route.hosts) for key, route in self.routes.items()}
+        covering = {name: key for key, names in hosts.items() for name in names if name.startswith("*.")}
+        mixed = {covering[name] for name in covering if not all(n.startswith("*.") for n in hosts[covering[name]])}
+        graph: dict[str, set[str]] = {
+            key: {covering.get("*." + name.partition(".")[2], key) for name in hosts[key]} - {key}
+            for key in sorted(mixed)
+        }
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as err:
+            circle = ", ".join(err.args[1][:-1])
+            why = f"a wildcard of one of these covers a host of the next: {circle}; give it a route of its own"
+            yield Problem(f"hecate:routes:{err.args[1][0]}:hosts", "", why)
+
+    def _protection(self) -> Iterator[Problem]:
+        """What would leave a route open that looks protected, or protected for good."""
+        identity = {name.lower() for own in self.forward_auth.values() for name in (own.user_header, *own.headers)}
+        for host, route in self.routes.items():
+            path, policy = f"hecate:routes:{host}", self.auth_policies.get(route.auth_policy or "")
+            wild = [name for name in (host, *route.hosts) if name.startswith("*.")]
+            if policy and policy.provider == "authentik" and wild:
+                why = (
+                    "authentik guards host by host and cannot guard a wildcard; list the hosts, or use another provider"
+                )
+                yield Problem(f"{path}:auth_policy", wild[0], why)
+            if not route.auth_policy and (route.public_paths or any(rule.public for rule in route.rules())):
+                why = "exempts paths from a login that this route does not ask for; give it an auth_policy"
+                yield Problem(f"{path}:public_paths" if route.public_paths else f"{path}:paths", "", why)
+            for service in (route, *route.rules()):
+                for name in (*service.headers.request.set, *service.headers.request.add):
+                    if name.lower() in identity:
+                        why = "carries an identity (hecate:forward_auth) and is set by the auth policy alone"
+                        yield Problem(f"{path}:headers:request:{name}", "", why)
+
+    def _certificates(self) -> Iterator[Problem]:
+        yield from self.certificates.problems()
+        known, usual = (*ISSUERS, *self.certificates.providers), self.caddy.issuer
+        if usual not in known:
+            yield Problem("hecate:caddy:issuer", usual, f"no such issuer; there are: {', '.join(known)}")
+            return
+        for host, route in self.routes.items():
+            hosts, path = (host, *route.hosts), f"hecate:routes:{host}:tls"
+            yield from route.tls.problems(path, hosts, usual, self.certificates, self.vault is not None)
 
     def _records(self) -> Iterator[Problem]:
         written = {
@@ -91,6 +274,15 @@ class Estate(Section):
                     yield Problem(f"hecate:routes:{host}:dns", name, why)
         if (written or any(r.dns for r in self.routes.values())) and not self.hetzner_dns:
             yield Problem("hecate:dns", "", "needs the section hecate:hetzner_dns with a token reference")
+
+
+def _pattern_problems(path: str, method: str, pattern: str) -> Iterator[Problem]:
+    if method and method not in METHODS:
+        yield Problem(path, method, f"not a method; one of {', '.join(METHODS)}, or none, before the path")
+    try:
+        path_pattern(pattern)
+    except ValueError as err:
+        yield Problem(path, pattern, str(err))
 
 
 def json_schema() -> dict[str, Any]:

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import Field, field_validator
 
-from hecate.model.fields import AdminUrl, HeaderValue, Name, Port, SecretRef, Section, Slug, Url
+from hecate.model.fields import Address, File, HeaderValue, Name, SecretRef, Section, Slug, Url
 
 SECRET_NAME = re.compile(r"(?i)(password|passwd|secret|token|private_?key|api_?key)$")
 Value = TypeVar("Value")
 JobValue = str | int | float | bool | list[Any] | dict[str, Any]
-
-
-def _absolute(text: str) -> str:
-    if not text.startswith("/") or ".." in text.split("/"):
-        raise ValueError("not an absolute path (and no .. in it)")
-    return text
-
-
-def _bare_address(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9.:\[\]_-]+", text):
-        raise ValueError("not an address or host name")
-    return text
 
 
 def _not_named_like_secrets(values: dict[str, Value], advice: str) -> dict[str, Value]:
@@ -34,34 +22,14 @@ def _not_named_like_secrets(values: dict[str, Value], advice: str) -> dict[str, 
     return values
 
 
-Path = Annotated[str, AfterValidator(_absolute)]
-
-
-class Caddy(Section):
-    """The Caddy on each edge. Hecate owns one server in it, and nothing else."""
-
-    admin: AdminUrl = "http://127.0.0.1:2019"
-    server: Slug = Field("hecate", description="Name of the server that Hecate owns.")
-    issuer: str = Field("acme", pattern="^(acme|internal)$", description="acme: a public CA; internal: Caddy's own CA.")
-
-
-class Edge(Section):
-    """One edge as seen from outside; the key is its minion id."""
-
-    address: Annotated[str, AfterValidator(_bare_address)] = "127.0.0.1"
-    bind: Annotated[str, AfterValidator(_bare_address)] | None = Field(
-        None, description="The address that Caddy listens on; absent: all of the machine's."
-    )
-    http: Port = 80
-    https: Port = 443
-
-
 class Terraform(Section):
     """One Terraform configuration, applied by the controller."""
 
-    source: Path = Field(description="Folder with the *.tf files, on the controller.")
-    workdir: Path = Field("/var/lib/hecate/terraform", description="Where state and applied sources are kept.")
-    variables: dict[str, JobValue] = {}
+    source: File = Field(description="Folder with the *.tf files, on the controller.")
+    workdir: File = Field("/var/lib/hecate/terraform", description="Where state and applied sources are kept.")
+    variables: dict[str, JobValue] = Field(
+        {}, description="Values of the input variables. They are kept in Terraform's state: no secrets."
+    )
     outputs: dict[str, Any] = Field({}, description="Filled in by Hecate's ext_pillar; not written by hand.")
 
     @field_validator("variables")
@@ -73,8 +41,8 @@ class Terraform(Section):
 class Nomad(Section):
     """Access to Nomad's HTTP API (https://developer.hashicorp.com/nomad/api-docs)."""
 
-    url: Url = "http://127.0.0.1:4646"
-    token: SecretRef | None = None
+    url: Url = Field("http://127.0.0.1:4646", description="As the controller reaches it.")
+    token: SecretRef | None = Field(None, description="Capabilities list-jobs, read-job, submit-job.")
     deadline: int = Field(300, ge=1, le=3600, description="Seconds until a deployment must be healthy.")
     min_healthy: float = Field(10, gt=0, le=600, description="Seconds a task must live to count as healthy.")
 
@@ -82,15 +50,17 @@ class Nomad(Section):
 class Workload(Section):
     """A Nomad service job with one group and one task."""
 
-    driver: Slug = "docker"
+    driver: Slug = Field("docker", description="Nomad's task driver.")
     config: dict[str, JobValue] = Field(
         description="The driver's own configuration, such as image or command and args."
     )
-    count: int = Field(1, ge=0, le=1000)
-    env: dict[str, HeaderValue] = {}
+    count: int = Field(1, ge=0, le=1000, description="How many of it.")
+    env: dict[str, HeaderValue] = Field(
+        {}, description="Environment of the task. Names that look like a secret's are refused."
+    )
     cpu: int = Field(100, ge=1, description="MHz.")
     memory: int = Field(128, ge=10, description="MB.")
-    datacenters: tuple[Name, ...] = ("dc1",)
+    datacenters: tuple[Name, ...] = Field(("dc1",), description="Where Nomad may place it.")
 
     @field_validator("env")
     @classmethod
@@ -101,17 +71,17 @@ class Workload(Section):
 class Vault(Section):
     """Where vault: references are read (Vault or OpenBao, KV version 2)."""
 
-    url: Url
-    token: SecretRef
-    mount: Slug = "secret"
+    url: Url = Field(description="Of Vault or OpenBao, as each target reaches it.")
+    token: SecretRef = Field(description="`env:` or `file:`; it cannot come from the Vault that it opens.")
+    mount: Slug = Field("secret", description="Where the KV engine is mounted.")
 
 
 class Consul(Section):
     """Consul as the store that several masters share."""
 
-    url: Url
-    token: SecretRef | None = None
-    prefix: Slug = "hecate"
+    url: Url = Field(description="Of an agent, as the master reaches it.")
+    token: SecretRef | None = Field(None, description="Needs write below the prefix.")
+    prefix: Slug = Field("hecate", description="Everything is kept below it.")
 
 
 class Store(Section):
@@ -123,16 +93,18 @@ class Store(Section):
 class Targets(Section):
     """Minion ids: which one reaches which system. The edges are done in this order."""
 
-    controller: Name = "hecate-controller"
-    authentik: Name = "hecate-authentik"
-    dns: Name = "hecate-dns"
-    caddy: tuple[Name, ...] = ()
+    controller: Name = Field(
+        "hecate-controller", description="Runs Terraform and talks to Nomad. The runner plans with its pillar."
+    )
+    authentik: Name = Field("hecate-authentik", description="Proxy minion of authentik.")
+    dns: Name = Field("hecate-dns", description="Proxy minion of Hetzner DNS.")
+    caddy: tuple[Name, ...] = Field((), description="The edges; empty: all keys of `edges`.")
 
 
 class Verify(Section):
     """How the result is checked from outside."""
 
-    nameserver: str = Field("", description="host:port to ask; empty: the machine's own resolver.")
+    nameserver: Address | Literal[""] = Field("", description="host:port to ask; empty: the machine's own resolver.")
     timeout: int = Field(10, ge=1, le=120, description="Seconds a probe.")
     attempts: int = Field(5, ge=1, le=100, description="A probe that fails is tried again, a second apart.")
 
@@ -140,6 +112,9 @@ class Verify(Section):
 class Safety(Section):
     """How much one plan may take away without a word of consent."""
 
-    updates: int = Field(100, ge=0)
-    deletes: int = Field(5, ge=0)
-    percent: int = Field(30, ge=0, le=100)
+    updates: int = Field(100, ge=0, description="More updates than this in one plan want `allow=updates`.")
+    deletes: int = Field(5, ge=0, description="More deletions than this in one plan want `allow=deletes`.")
+    percent: int = Field(
+        30, ge=0, le=100,
+        description="So does a larger share of what Hecate owns there, once it owns more than `deletes` objects.",
+    )

@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
 from hecate.errors import InvalidPillar, Problem
 from hecate.model.estate import Estate
-from hecate.model.fields import OUTPUT
+from hecate.model.fields import OUTPUT, folded
 
+Place = tuple[Any, ...]
 CONTENT = ("routes", "auth_policies", "dns", "workloads")
 BY_NAME = {"routes": "domain", "auth_policies": "name"}
+# Sections whose entries stand on their own: one of them can be wrong without the others.
+NAMED = ("routes", "auth_policies", "upstreams", "health_checks", "middleware", "forward_auth", "workloads", "edges")
+# What cannot be said while a section is wrong: problems at these paths would only follow from that.
+FOLLOWS = {
+    "authentik": ("hecate:auth_policies",),
+    "hetzner_dns": ("hecate:dns",),
+    "nomad": ("hecate:workloads",),
+    "dns": ("hecate:dns", "hecate:routes"),
+    "caddy": ("hecate:caddy",),
+    "certificates": ("hecate:caddy", "hecate:routes"),
+}
+SECRET = re.compile(r"(?i)(token|password|secret|key|accounts|webhook|vault|authorization|cookie)")
 HIDDEN = ("missing", "extra_forbidden")  # under an unknown key there may be a secret
 ADVICE = {
     "missing": "is required",
     "extra_forbidden": "no such key; check the spelling against the pillar reference",
+    "tuple_type": "not a list",
+    "list_type": "not a list",
+    "dict_type": "not a mapping",
+    "model_type": "not a mapping",
+    "model_attributes_type": "not a mapping",
+    "string_type": "not a text; put it in quotes",
+    "bool_type": "not true or false",
+    "bool_parsing": "not true or false",
+    "int_type": "not a whole number",
+    "int_parsing": "not a whole number",
+    "int_from_float": "not a whole number",
+    "float_type": "not a number",
+    "float_parsing": "not a number",
+    "union_tag_not_found": "is required",
+    "too_short": "is empty; give at least one",
 }
 
 
@@ -54,8 +84,43 @@ def _check(pillar: Mapping[str, Any]) -> tuple[Estate | None, list[Problem]]:
     try:
         estate = Estate.model_validate(body)
     except ValidationError as err:
-        return None, problems + [_problem(detail) for detail in _telling(err.errors(include_url=False))]
+        found = _telling(err.errors(include_url=False), body)
+        return None, [*problems, *(_problem(*one) for one in found), *_beside(body, [place for place, _ in found])]
     return estate, problems + list(estate.cross_problems())
+
+
+def _beside(body: dict[str, Any], wrong: list[Place]) -> list[Problem]:
+    """What is wrong between the parts that are right one by one, so that all is told in one answer."""
+    left = body
+    gone: set[str] = set()
+    for _ in range(len(NAMED)):
+        left, gone = _without(left, wrong), gone | {str(place[1]) for place in wrong if len(place) > 1}
+        try:
+            estate = Estate.model_validate(left)
+        except ValidationError as err:
+            wrong = [place[:2] for place, _ in _telling(err.errors(include_url=False), left)]
+            continue
+        hidden = tuple(path for place in wrong for path in FOLLOWS.get(str(place[0]), ()))
+        return [p for p in estate.cross_problems() if p.value not in gone and not p.path.startswith(hidden or "\0")]
+    return []
+
+
+def _without(body: dict[str, Any], wrong: list[Place]) -> dict[str, Any]:
+    """The body without what is wrong in it: a field of a route or other named thing, or a whole section."""
+    left = dict(body)
+    for place in wrong:
+        section = left.get(place[0]) if place else None
+        if len(place) < 2 or place[0] not in NAMED or not isinstance(section, Mapping):
+            left.pop(place[0] if place else "", None)
+            continue
+        rest = {k: v for k, v in section.items() if k != place[1]}
+        thing = section.get(place[1])
+        if len(place) > 2 and isinstance(thing, Mapping):
+            # Without upstreams it would be wrong for that alone, and nothing else of it could be told.
+            dummy = {"upstreams": ["unknown.invalid:1"]} if place[2] == "upstreams" else {}
+            rest[place[1]] = {**{k: v for k, v in thing.items() if k != place[2]}, **dummy}
+        left[place[0]] = rest
+    return left
 
 
 def _keyed(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -93,15 +158,15 @@ def _crossed(body: Mapping[str, Any]) -> list[Problem]:
     for host, route in routes.items():
         path, body_of = f"hecate:routes:{host}", route if isinstance(route, Mapping) else {}
         policy, more = body_of.get("auth_policy"), body_of.get("hosts")
-        if policy and policy not in policies:
+        if isinstance(policy, str) and policy and policy not in policies:
             why = f"no such policy under hecate:auth_policies; there are: {known}"
             problems.append(Problem(f"{path}:auth_policy", str(policy), why))
-        for name in (host, *(more if isinstance(more, list) else ())):
-            folded = str(name).lower()
-            if folded in owner:
-                why = f"already served by route {owner[folded]}; a host belongs to one route"
+        for name in (host, *(more if isinstance(more, list) else [more] if isinstance(more, str) else ())):
+            spelt = folded(str(name))
+            if spelt in owner:
+                why = f"already served by route {owner[spelt]}; a host belongs to one route"
                 problems.append(Problem(path, str(name), why))
-            owner[folded] = str(host)
+            owner.setdefault(spelt, str(host))
     return problems
 
 
@@ -116,21 +181,104 @@ def _filled(value: Any, outputs: Mapping[str, Any]) -> Any:
     return value
 
 
-def _telling(details: list[Any]) -> list[Any]:
-    """A list found too short only because its items are wrong is not a problem of its own."""
-    places = [detail["loc"] for detail in details]
+def _telling(details: list[Any], body: Mapping[str, Any]) -> list[tuple[Place, Any]]:
+    """Place in the pillar and detail of each mistake, once.
+
+    Where a value may have several shapes, pydantic complains for each of them: told is what is wrong
+    with the shape that it has, or, where it has none of them, just that. A list found too short
+    only because its items are wrong is not a mistake of its own.
+    """
+    walked = [(_walk(detail, body), detail) for detail in details]
+    met = {place for found, _ in walked for place, _, fits in found.unions if fits}
+    told: dict[tuple[Place, str], tuple[Place, Any]] = {}
+    for found, detail in walked:
+        strange = next(((place, value) for place, value, fits in found.unions if not fits), None)
+        if strange is None:
+            told.setdefault((found.place, str(detail["msg"])), (found.place, detail))
+        elif strange[0] not in met:
+            wrong = {"type": "shape", "msg": "has the wrong shape; see the pillar reference", "input": strange[1]}
+            told.setdefault((strange[0], "shape"), (strange[0], wrong))
+    places = [place for place, _ in told.values()]
     return [
-        d
-        for d in details
-        if d["type"] != "too_short" or not any(p[: len(d["loc"])] == d["loc"] and p != d["loc"] for p in places)
+        (place, detail)
+        for place, detail in told.values()
+        if detail["type"] != "too_short" or not any(p[: len(place)] == place and p != place for p in places)
     ]
 
 
-def _problem(detail: Any) -> Problem:
-    path = ":".join(["hecate", *(str(part) for part in detail["loc"] if part != "[key]")])
-    value = detail.get("input")
-    kind = detail["type"]
-    why = ADVICE.get(kind) or detail["msg"].removeprefix("Value error, ")
-    hidden = kind in HIDDEN or isinstance(value, dict | list | tuple) or detail["loc"][-1:] == ("token",)
-    shown = "" if hidden else str(value)[:80]
-    return Problem(path, shown, why)
+@dataclass
+class Walked:
+    """Where a complaint of pydantic's leads. unions: place, value, and whether it is about the value's own shape."""
+
+    place: Place
+    unions: list[tuple[Place, Any, bool]]
+
+
+def _walk(detail: Any, body: Any) -> Walked:
+    """pydantic's `loc` follows short forms and names alternatives; what is no key of the pillar is left out."""
+    place: list[Any] = []
+    unions: list[tuple[Place, Any, bool]] = []
+    value, loc = body, detail["loc"]
+    for index, part in enumerate(loc):
+        last = index == len(loc) - 1
+        if (isinstance(value, Mapping) and part in value) or (
+            isinstance(value, list) and isinstance(part, int) and part < len(value)
+        ):
+            place.append(part)
+            value = value[part]
+        elif part == "[key]" or (isinstance(value, Mapping) and value.get("type") == part):
+            continue  # a kind of middleware is no part of the path
+        elif shape := _shape(str(part)):
+            unions.append((tuple(place), value, isinstance(value, shape)))
+        elif last and isinstance(part, str) and (detail["type"] == "missing" or not isinstance(value, Mapping)):
+            place.append(part)
+    if detail["type"].startswith("union_tag"):
+        place.append("type")
+    return Walked(tuple(place), unions)
+
+
+def _shape(label: str) -> tuple[type, ...]:
+    """What a value is that pydantic's name of one alternative fits; empty: `label` is no such name."""
+    if re.search(r"\b(tuple|list|set)\[", label):
+        return (list, tuple)
+    if label.startswith("function-"):
+        label = label.rpartition(", ")[2].rstrip("]")
+    if label.startswith("dict["):
+        return (Mapping,)
+    if (
+        label in ("str", "constrained-str")
+        or label.startswith("literal[")
+        or re.search(r"\W(constrained-)?str\]$", label)
+    ):
+        return (str,)
+    if label in ("bool", "int", "float", "constrained-int", "constrained-float"):
+        return (int, float)
+    # The name of a class; keys of the pillar are never written so.
+    return (Mapping,) if re.fullmatch(r"[A-Z][a-z]+([A-Z][a-z]+)*", label) else ()
+
+
+def _problem(place: Place, detail: Any) -> Problem:
+    path, kind, value = ":".join(["hecate", *map(str, place)]), detail["type"], detail.get("input")
+    nested = isinstance(value, dict | list | tuple | set)
+    secret = any(SECRET.search(str(part)) for part in place[-2:]) or "secret" in detail["msg"]
+    shown = "" if kind in HIDDEN or nested or secret else _without_credentials(str(value))[:80]
+    if kind == "union_tag_invalid":
+        shown = str(detail["ctx"]["tag"])[:80]
+    return Problem(path, shown, _why(detail))
+
+
+def _why(detail: Any) -> str:
+    kind, context = detail["type"], detail.get("ctx") or {}
+    if kind == "union_tag_invalid":
+        return f"no such type; there are: {context['expected_tags']}".replace("'", "")
+    if kind in ("literal_error", "enum"):
+        why = f"not one of these: {context['expected']}"
+        return why if isinstance(detail["input"], str) else f"{why}; put it in quotes"
+    if kind == "string_pattern_mismatch":
+        return f"does not match {context['pattern']}"
+    found: str = ADVICE.get(kind) or detail["msg"].removeprefix("Value error, ")
+    return found.replace("Input should be", "must be")
+
+
+def _without_credentials(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//...@", text.partition("?")[0] if "://" in text else text)

@@ -87,7 +87,7 @@ def overrides(minion_id: str, hecate: Mapping[str, Any], record: Mapping[str, An
     if record.get("consul"):
         found["store"] = {"consul": {"url": url(port["consul"]), "token": f"file:{secrets}/consul"}}
     if minion_id in edges:
-        found["caddy"] = {"admin": f"unix/{record['sockets']}/{minion_id}.sock"}
+        found["caddy"] = {"admin": f"unix/{record['sockets']}/{minion_id}.sock", **own_authority(hecate.get("caddy"))}
     systems = {
         "authentik": {
             "url": url(port["authentik"]),
@@ -99,9 +99,17 @@ def overrides(minion_id: str, hecate: Mapping[str, Any], record: Mapping[str, An
         "terraform": {"workdir": f"{record['folder']}/terraform"},
     }
     found.update((name, section) for name, section in systems.items() if isinstance(hecate.get(name), dict))
-    if hecate.get("routes"):
-        found["routes"] = rewritten(hecate["routes"], stand_ins(hecate, record))
+    known = stand_ins(hecate, record)
+    found.update((name, rewritten(hecate[name], known)) for name in ("routes", "upstreams") if hecate.get(name))
     return found
+
+
+def own_authority(caddy: Any) -> dict[str, str]:
+    """
+    Certificates come from Caddy itself: a public authority would be asked for names that nobody owns.
+    """
+    issuer = caddy.get("issuer") if isinstance(caddy, Mapping) else None
+    return {} if issuer in ("internal", "none") else {"issuer": "internal"}
 
 
 def url(port: int) -> str:
@@ -115,7 +123,8 @@ def stand_ins(hecate: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str,
     """
     What answers for each dial that the routes name: ``{dial: "127.0.0.1:port"}``.
     """
-    dials = sorted({dial for dial in every_dial(hecate.get("routes")) if well_formed(dial)})
+    everywhere = [hecate.get("routes"), hecate.get("upstreams")]
+    dials = sorted({dial for dial in every_dial(everywhere) if well_formed(dial)})
     known: dict[str, str] = {}
     section = hecate.get("authentik")
     if isinstance(section, dict):
@@ -127,8 +136,8 @@ def stand_ins(hecate: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str,
         answer = requests.post(url(record["ports"]["echo"]) + "/ports", json={"dials": wanted}, timeout=TIMEOUT)
         answer.raise_for_status()
         for dial, port in answer.json()["ports"].items():
-            scheme, found, _ = dial.rpartition("://")
-            known[dial] = f"{scheme}{found}127.0.0.1:{port}"
+            scheme = "https://" if dial.startswith("https://") else ""  # the echo speaks HTTP/1.1, on TCP
+            known[dial] = f"{scheme}127.0.0.1:{port}"
     return known
 
 
@@ -173,6 +182,8 @@ def rewritten(node: Any, known: Mapping[str, str]) -> Any:
         return {
             key: [exchanged(upstream, known) for upstream in value]
             if key == "upstreams" and isinstance(value, list)
+            else {**value, "issuer": "internal"}
+            if key == "tls" and isinstance(value, Mapping) and value.get("issuer")
             else rewritten(value, known)
             for key, value in node.items()
         }
