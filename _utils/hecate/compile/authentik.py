@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 
 from hecate.model.estate import Estate
+from hecate.model.identity import AuthPolicy
 from hecate.resource import Resource, Snapshot
 
 
@@ -41,16 +42,16 @@ def compile_authentik(estate: Estate) -> list[Resource]:
     resources: dict[str, Resource] = {}
     for host, route, policy in estate.guarded():
         for name in (host, *route.hosts):
-            for resource in _guard(estate, name, policy.groups, policy.session_duration, f"hecate:routes:{host}"):
+            for resource in _guard(estate, name, policy, f"hecate:routes:{host}"):
                 resources.setdefault(resource.id, resource)
     return list(resources.values())
 
 
-def _guard(estate: Estate, host: str, groups: tuple[str, ...], session: str, origin: str) -> list[Resource]:
+def _guard(estate: Estate, host: str, policy: AuthPolicy, origin: str) -> list[Resource]:
     assert estate.authentik is not None
     settings, slug = estate.authentik, slug_of(host)
     provider_name = provider_prefix(estate.environment) + host
-    made = [Resource("authentik.group", g, {"mark": mark(estate.environment)}, origin=origin) for g in groups]
+    made = [Resource("authentik.group", g, {"mark": mark(estate.environment)}, origin=origin) for g in policy.groups]
     provider = Resource(
         "authentik.provider",
         provider_name,
@@ -59,7 +60,8 @@ def _guard(estate: Estate, host: str, groups: tuple[str, ...], session: str, ori
             "external_host": f"https://{host}",
             "authorization_flow": settings.authorization_flow,
             "invalidation_flow": settings.invalidation_flow,
-            "access_token_validity": duration(session),
+            "authentication_flow": policy.flow or "",
+            "access_token_validity": duration(policy.session_duration),
         },
         origin=origin,
     )
@@ -109,7 +111,7 @@ def confirmed(estate: Estate, snapshot: Snapshot) -> list[str]:
     good = []
     for host, route, policy in estate.guarded():
         for name in (host, *route.hosts):
-            wanted = _guard(estate, name, policy.groups, policy.session_duration, "")
+            wanted = _guard(estate, name, policy, "")
             if all(_stands(resource, snapshot) for resource in wanted):
                 good.append(name)
     return sorted(good)
