@@ -13,11 +13,13 @@ class Backend(Protocol):
 
     atomic: `apply` takes effect wholly or not at all, so a plan is one batch.
     together: kinds whose neighbouring changes are cheaper (or only possible) as one batch.
+    brief: an undo needs to know what was there, and of what was wanted only the names.
     """
 
     system: str
     atomic: bool
     together: frozenset[str]
+    brief: bool
 
     def observe(self, scope: Sequence[Resource]) -> Snapshot:
         """Everything that is Hecate's there, and whatever stands at the keys in `scope`.

@@ -19,6 +19,7 @@ BINDINGS, OUTPOSTS, FLOWS = "/policies/bindings/", "/outposts/instances/", "/flo
 EMBEDDED = "goauthentik.io/outposts/embedded"
 MARK_KEY = "managed-by"
 PROVIDER_FIELDS = ("mode", "external_host", "access_token_validity")
+FLOW_FIELDS = ("authorization_flow", "invalidation_flow", "authentication_flow")
 APPLICATION_FIELDS = ("name", "policy_engine_mode", "meta_launch_url", "meta_publisher")
 Row = dict[str, Any]
 
@@ -44,6 +45,7 @@ class AuthentikBackend:
     system = "authentik"
     atomic = False
     together = frozenset({"authentik.attachment"})
+    brief = False
 
     def __init__(self, client: AuthentikClient, mark: str, prefix: str, outpost: str) -> None:
         self._client, self._mark, self._prefix, self._outpost_name = client, mark, prefix, outpost
@@ -121,7 +123,7 @@ class AuthentikBackend:
                 "authentik.provider",
                 row["name"],
                 {name: row[name] for name in PROVIDER_FIELDS}
-                | {name: flows.get(row[name], "") for name in ("authorization_flow", "invalidation_flow")},
+                | {name: flows.get(row[name], "") for name in FLOW_FIELDS},
             )
             for row in rows
         ]
@@ -192,7 +194,7 @@ class AuthentikBackend:
         if kind == "group":
             path, known, body = GROUPS, keys.groups, {"name": want.key, "attributes": {MARK_KEY: want.spec["mark"]}}
         elif kind == "provider":
-            flows = {n: self._flow(want.spec[n], keys) for n in ("authorization_flow", "invalidation_flow")}
+            flows = {n: self._flow(want.spec[n], keys) for n in FLOW_FIELDS if n in want.spec}
             path, known, body = PROVIDERS, keys.providers, {"name": want.key, **want.spec, **flows}  # type: ignore[assignment]
         elif kind == "application":
             provider = keys.providers.get(want.spec["provider"])
@@ -206,9 +208,13 @@ class AuthentikBackend:
         else:
             known[want.key] = self._client.create(path, body)["pk"]
 
-    def _flow(self, slug: str, keys: Keys) -> str:
+    def _flow(self, slug: str, keys: Keys) -> str | None:
+        """The key of a flow; of none, None: authentik takes its brand's own."""
+        if not slug:
+            return None
         if slug not in keys.flows:
-            raise Refused("authentik", f"there is no flow {slug}; see hecate:authentik:authorization_flow")
+            why = f"there is no flow {slug}; see hecate:authentik:authorization_flow and the policies' flow"
+            raise Refused("authentik", why)
         return keys.flows[slug]
 
     def _delete(self, kind: str, key: str, keys: Keys) -> None:

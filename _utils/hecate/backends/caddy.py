@@ -2,157 +2,228 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import os
+import socket
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from hecate.backends import caddy_blame as blame
+from hecate.backends import caddy_layout as layout
+from hecate.backends.caddy_certificates import CertificateFiles
+from hecate.backends.caddy_marks import Held
 from hecate.clients.caddy import CaddyClient
-from hecate.errors import Conflict
+from hecate.errors import ApiFailure, Conflict, Faulty, Refused, Stale, Unreachable
 from hecate.resource import Change, Resource, Snapshot
 
 Config = dict[str, Any]
+SHOWN = 5  # routes that an error names
+ROUTE, SERVER, SAVED = "caddy.route", "caddy.server", "caddy.saved"
 
 
-@dataclass(frozen=True)
-class Marks:
-    """The `@id`s by which Hecate knows its own objects, and the route that always comes last."""
-
-    route: str
-    server: str
-    tls: str
-    last: Config
+def saved_resource(path: Path) -> Resource:
+    return Resource(SAVED, str(path), {"holds": "what runs"}, origin="hecate:caddy:config_file")
 
 
 @dataclass(frozen=True)
 class Seen:
     config: Config
     etag: str
+    held: Held
 
 
 class CaddyBackend:
-    """Everything below one marked server and one marked TLS policy; nothing else is touched."""
+    """Everything in one marked server and what belongs to it; nothing else is touched.
+
+    saved: file that always holds what runs, for a Caddy that starts without Salt.
+    certificates: those that come from Vault, as files.
+    """
 
     system = "caddy"
     atomic = True
     together: frozenset[str] = frozenset()
+    brief = True
 
-    def __init__(self, client: CaddyClient, server: str, marks: Marks) -> None:
-        self._client, self._name, self._marks = client, server, marks
+    def __init__(self, client: CaddyClient, server: str, saved: Path, certificates: CertificateFiles) -> None:
+        self._client, self._name, self._saved, self._certificates = client, server, saved, certificates
+        self._written: tuple[Config, Held] | None = None
 
     def observe(self, scope: Sequence[Resource]) -> Snapshot:
         config, etag = self._client.config()
-        owned: list[Resource] = []
-        foreign: list[Resource] = []
-        server = _servers(config).get(self._name)
-        if server is not None:
-            found = Resource("caddy.server", self._name, {k: v for k, v in server.items() if k != "routes"})
-            marked = server.get("@id") == self._marks.server
-            (owned if marked else foreign).append(found)
-            needs = (found.id,)
-            owned += [
-                Resource("caddy.route", str(route["@id"]).removeprefix(self._marks.route), route, needs)
-                for route in server.get("routes") or []
-                if self._is_route(route)
-            ]
-        for name in self._certified(config):
-            owned.append(Resource("caddy.certificate", name, {"issuer": "internal"}, (f"caddy.server {self._name}",)))
-        return Snapshot({r.id: r for r in owned}, {r.id: r for r in foreign}, Seen(config, etag))
+        held = self._held(config, scope)
+        owned: dict[str, Resource] = {}
+        foreign: dict[str, Resource] = {}
+        if held.server is not None:
+            edited = {} if held.rendered else {"layout": "edited by hand"}
+            server = Resource(SERVER, self._name, {**held.server, **edited})
+            owned[server.id], needs = server, (server.id,)
+            routes = (Resource(ROUTE, key, spec, needs) for key, spec in held.routes.items())
+            owned |= {route.id: self._certificates.checked(route) for route in routes}
+        elif (stranger := config.get("apps", {}).get("http", {}).get("servers", {}).get(self._name)) is not None:
+            foreign[f"{SERVER} {self._name}"] = Resource(SERVER, self._name, {"server": stranger})
+        if self._saves(config):
+            # Neither Hecate's to delete nor to undo: it only follows what runs.
+            saved = saved_resource(self._saved)
+            foreign[saved.id] = saved
+        return Snapshot(owned, foreign, Seen(config, etag, held))
 
     def normalise(self, want: Resource, have: Resource | None) -> Resource:
         return want  # Caddy gives back exactly what it was given
 
     def apply(self, changes: Sequence[Change], snapshot: Snapshot) -> None:
         seen: Seen = snapshot.raw
-        config = self._changed(seen.config, changes)
+        held = self._changed(seen, changes)
+        config = layout.render(seen.config, self._name, held.server, held.routes)
+        data = json.dumps(config, separators=(",", ":")).encode()
+        # Before the configuration that names them; they are in nobody's way if Caddy refuses it.
+        renewed = self._certificates.write(c.after.spec for c in changes if c.kind == ROUTE and c.after)
         if config != seen.config:
-            self._client.replace(config, seen.etag)
+            self._write(config, data, seen, held, changes)
+        elif renewed:
+            self._client.replace(config, seen.etag, data, force=True)  # the same words, other files
+        self._certificates.tidy(seen.held.routes.values(), held.routes.values())
+        self._save(data)
+        self._written = config, held
+
+    def routes(self) -> dict[str, Config]:
+        """What each of Hecate's routes does now, by key: its hosts, and the upstreams that it leads to."""
+        held = layout.read(self._client.config()[0], self._name)
+        return {
+            key: {"hosts": spec["hosts"], "upstreams": layout.dials(spec), "answers": layout.summary(spec)}
+            for key, spec in sorted(held.routes.items())
+        }
+
+    def config(self) -> Config:
+        """Hecate's server and what belongs to it, as it runs; password hashes left out."""
+        held = layout.read(self._client.config()[0], self._name)
+        found: Config = _without_hashes({"server": held.server, "routes": held.routes})
+        return found
+
+    def upstreams(self) -> dict[str, Config]:
+        """Upstreams in use, by address: requests at this moment, failures remembered, and whether active checks pass.
+
+        Not those that a table of hosts leads to: Caddy counts them all as one.
+
+        Follows https://caddyserver.com/docs/api#get-reverse-proxyupstreams; active checks are told only by the
+        metric caddy_reverse_proxy_upstreams_healthy, up to ten seconds late.
+        """
+        healthy = self._client.gauges("caddy_reverse_proxy_upstreams_healthy", "upstream")
+        rows = self._client.upstreams()
+        return {
+            row["address"]: {
+                "requests": row["num_requests"],
+                "fails": row["fails"],
+                "healthy": bool(healthy.get(row["address"], 1.0)) and not row["fails"],
+            }
+            for row in sorted(rows, key=lambda row: str(row["address"]))
+            if "{" not in row["address"]  # a table's placeholder: Caddy keeps no account of what it stands for
+        }
+
+    def disk(self) -> str:
+        """How the file for a starting Caddy compares to what runs: "same", "missing", "unreadable" or "differs"."""
+        try:
+            kept = json.loads(self._saved.read_bytes())
+        except FileNotFoundError:
+            return "missing"
+        except (OSError, ValueError):
+            return "unreadable"
+        return "same" if kept == self._client.config()[0] else "differs"
+
+    def lacks(self, modules: Collection[str]) -> list[str]:
+        """Those of the modules that the running Caddy was built without."""
+        return [module for module in sorted(modules) if self._client.lacks(module)]
 
     def root_certificate(self) -> str:
         """PEM of the root of this Caddy's internal CA."""
         return self._client.root_certificate()
 
-    def _is_route(self, route: Config) -> bool:
-        return str(route.get("@id", "")).startswith(self._marks.route)
+    def _held(self, config: Config, scope: Sequence[Resource]) -> Held:
+        """What of `config` is ours; what this backend wrote itself it needs not take apart again."""
+        if self._written and self._written[0] == config:
+            return self._written[1]
+        return layout.read(config, self._name, (r.spec for r in scope if r.kind == ROUTE))
 
-    def _changed(self, config: Config, changes: Sequence[Change]) -> Config:
-        """A new configuration; the one that was read is left as it is."""
-        after = {change.id: change.after for change in changes}
-        server_id = f"caddy.server {self._name}"
-        server = _servers(config).get(self._name)
-        if server_id in after:
-            server = self._server(after[server_id], server)
-        if server is not None:
-            server = {**server, "routes": self._routes(server.get("routes") or [], after)}
-        config = _with_server(config, self._name, server)
-        names = set(self._certified(config))
+    def _changed(self, seen: Seen, changes: Sequence[Change]) -> Held:
+        """What shall be there; what was read is left as it is."""
+        server, routes = seen.held.server, dict(seen.held.routes)
         for change in changes:
-            if change.kind == "caddy.certificate":
-                (names.add if change.after else names.discard)(change.subject.key)
-        policy = {"@id": self._marks.tls, "subjects": sorted(names), "issuers": [{"module": "internal"}]}
-        others = [p for p in _policies(config) if p.get("@id") != self._marks.tls]
-        # First: a stranger's policy without subjects would otherwise take all hosts.
-        return _with_policies(config, [policy, *others] if names else others)
+            after = change.after
+            if change.kind == SERVER:
+                server = {k: v for k, v in after.spec.items() if k != "layout"} if after else None
+            elif change.kind == ROUTE and after:
+                routes[after.key] = dict(after.spec)
+            elif change.kind == ROUTE:
+                routes.pop(change.subject.key, None)
+        strangers = seen.held.strangers
+        if server is None and strangers:
+            where = f"caddy: a route by somebody else in server {self._name}"
+            raise Conflict([f"{where} ({route.get('@id')})" for route in strangers])
+        return Held(server, routes if server else {}, strangers)
 
-    def _certified(self, config: Config) -> list[str]:
-        """Hosts in our own TLS policy: all that want the internal CA share one."""
-        ours = [p for p in _policies(config) if p.get("@id") == self._marks.tls]
-        return list(ours[0].get("subjects") or []) if ours else []
+    def _write(self, config: Config, data: bytes, seen: Seen, held: Held, changes: Sequence[Change]) -> None:
+        try:
+            self._client.replace(config, seen.etag, data)
+        except Stale:
+            raise
+        except (Refused, Faulty) as err:
+            raise self._blamed(err, config, held, changes) from err
+        except Unreachable:
+            self._force(seen, config)
+            raise
 
-    def _server(self, wanted: Resource | None, have: Config | None) -> Config | None:
-        routes = (have or {}).get("routes") or []
-        if wanted:
-            return {**wanted.spec, "routes": routes}
-        strangers = [r for r in routes if not self._is_route(r) and r.get("@id") != self._marks.last["@id"]]
-        if strangers:
-            raise Conflict(
-                [f"caddy: a route by somebody else in server {self._name} ({r.get('@id')})" for r in strangers]
-            )
-        return None
+    def _force(self, seen: Seen, sent: Config) -> None:
+        """After a reset nobody knows what runs: Caddy may hold, and show, what it failed to start.
 
-    def _routes(self, have: list[Config], after: dict[str, Resource | None]) -> list[Config]:
-        """Ours by host, then whatever others put into the server, then the answer for unknown hosts."""
-        ours = {f"caddy.route {r['@id'].removeprefix(self._marks.route)}": r for r in have if self._is_route(r)}
-        for name, resource in after.items():
-            if name.startswith("caddy.route "):
-                if resource:
-                    ours[name] = dict(resource.spec)
-                else:
-                    ours.pop(name, None)
-        last = self._marks.last
-        others = [r for r in have if not self._is_route(r) and r.get("@id") != last["@id"]]
-        return [*(ours[name] for name in sorted(ours)), *others, last]
+        So what ran before is loaded once more, whatever Caddy believes, and must be heard listening.
+        """
+        now, etag = self._client.config()
+        if now not in (sent, seen.config) or not seen.config.get("apps"):
+            return  # somebody else has written since; or there was nothing, and the undo takes ours away
+        self._client.replace(seen.config, etag, force=True)
+        deaf = [address for address in layout.addresses(seen.config, self._name) if not _listens(address)]
+        if deaf:
+            where = ", ".join(f"{host}:{port}" for host, port in deaf)
+            raise Faulty("caddy", f"the admin API answers, but nothing listens on {where}; restart Caddy")
+
+    def _blamed(self, err: ApiFailure, config: Config, held: Held, changes: Sequence[Change]) -> Refused:
+        """Caddy's refusal in the pillar's terms: which routes, where they stand, and why."""
+        message = str(err.body.get("error", "")) if isinstance(err.body, dict) else err.message
+        keys = blame.culprits(config, self._name, message, held.routes) if held.server else []
+        origins = {c.subject.key: c.subject.origin for c in changes if c.kind == ROUTE}
+        changed = [key for key in keys if key in origins] or keys
+        where = ", ".join(origins.get(key) or f"hecate:routes:{key}" for key in changed[:SHOWN])
+        more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+        fault = f" because of {where}{more}" if where else ""
+        return Refused("caddy", f"refuses the configuration{fault}: {blame.reason(message)}", code=err.code)
+
+    def _saves(self, config: Config) -> bool:
+        """Whether the file holds exactly this."""
+        try:
+            return bool(json.loads(self._saved.read_bytes()) == config)
+        except (OSError, ValueError):
+            return False
+
+    def _save(self, data: bytes) -> None:
+        self._saved.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._saved.with_name(self._saved.name + ".new")
+        with open(fresh, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        fresh.replace(self._saved)
 
 
-def _servers(config: Config) -> Config:
-    return dict(((config.get("apps") or {}).get("http") or {}).get("servers") or {})
+def _listens(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
-def _policies(config: Config) -> list[Config]:
-    tls = (config.get("apps") or {}).get("tls") or {}
-    return list((tls.get("automation") or {}).get("policies") or [])
-
-
-def _with_server(config: Config, name: str, server: Config | None) -> Config:
-    apps = config.get("apps") or {}
-    http = apps.get("http") or {}
-    servers = {k: v for k, v in (http.get("servers") or {}).items() if k != name}
-    if server is not None:
-        servers[name] = server
-    return {**config, "apps": {**apps, "http": {**http, "servers": servers}}}
-
-
-def _with_policies(config: Config, policies: list[Config]) -> Config:
-    """Containers that would be left empty go too, so that undoing leaves no trace."""
-    apps = dict(config.get("apps") or {})
-    tls = dict(apps.get("tls") or {})
-    automation = dict(tls.get("automation") or {})
-    for container, key, value in (
-        (automation, "policies", policies),
-        (tls, "automation", automation),
-        (apps, "tls", tls),
-    ):
-        if value:
-            container[key] = value
-        else:
-            container.pop(key, None)
-    return {**config, "apps": apps}
+def _without_hashes(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: "(hidden)" if k == "password" else _without_hashes(v) for k, v in value.items()}
+    return [_without_hashes(item) for item in value] if isinstance(value, list) else value

@@ -25,6 +25,7 @@ class HetznerDnsBackend:
     system = "hetzner_dns"
     atomic = False
     together = frozenset({"dns.rrset"})
+    brief = False
 
     def __init__(self, client: HetznerDnsClient, zones: Collection[str], labels: Mapping[str, str]) -> None:
         self._client, self._zones, self._labels = client, zones, dict(labels)

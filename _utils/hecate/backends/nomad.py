@@ -21,6 +21,7 @@ class NomadBackend:
     system = "nomad"
     atomic = False
     together: frozenset[str] = frozenset()
+    brief = False
 
     def __init__(self, client: NomadClient, environment: str, min_healthy: float) -> None:
         self._client, self._environment, self._min_healthy = client, environment, min_healthy

@@ -47,6 +47,7 @@ class TerraformBackend:
     system = "terraform"
     atomic = True
     together: frozenset[str] = frozenset()
+    brief = False
 
     def __init__(self, client: TerraformClient, source: Path | None, workdir: Path) -> None:
         self._client, self._source, self._workdir = client, source, workdir

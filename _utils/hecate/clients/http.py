@@ -72,6 +72,16 @@ class JsonApi:
                 self._sleep(PAUSES[attempt])
         raise AssertionError("unreachable")
 
+    def text(self, path: str) -> str:
+        """The body of a GET that isn't JSON, as metrics are not."""
+        try:
+            response = self._session.get(self.base + path, timeout=(min(self.timeout, 10.0), self.timeout))
+        except requests.RequestException as err:
+            raise Unreachable(self.system, f"GET {path}: no answer ({type(err).__name__})") from err
+        if response.status_code >= 300:
+            raise self.failure(response, f"GET {path}")
+        return response.text
+
     def send(
         self,
         method: str,
@@ -81,9 +91,10 @@ class JsonApi:
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One call, sent once. Raises the ApiFailure that fits."""
-        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
-        extra = dict(headers or {}) | ({"Content-Type": "application/json"} if data is not None else {})
+        """One call, sent once; body: anything JSON, or bytes that are JSON. Raises the ApiFailure that fits."""
+        ready = body is None or isinstance(body, bytes)
+        data = body if ready else json.dumps(body, separators=(",", ":")).encode()
+        extra = ({"Content-Type": "application/json"} if data is not None else {}) | dict(headers or {})
         where = f"{method} {path}"
         try:
             response = self._session.request(
