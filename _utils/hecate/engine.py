@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hecate.backends import Backend
-from hecate.errors import ApplyFailed, NotConverged, Stale, TransactionOpen
+from hecate.collector import paused
+from hecate.errors import ApplyFailed, HecateError, NotConverged, Stale, TransactionOpen
 from hecate.journal import Entry, Journal
 from hecate.plan import Limits, Plan, make_plan
+from hecate.queue import Queue, Ticket
 from hecate.resource import Change, Resource, Snapshot, by_id
 
 LOST_RACES = 3
+PATIENCE = 60.0  # seconds that a partial wish waits for its turn
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,32 @@ class Wish:
     absent: tuple[str, ...] = ()
     partial: bool = False
 
+    def to_json(self) -> dict[str, Any]:
+        return {"resources": [r.to_json() for r in self.resources], "absent": list(self.absent)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Wish:
+        """A partial wish, as another process laid it down."""
+        return cls(tuple(Resource.from_json(r) for r in data["resources"]), tuple(data["absent"]), True)
+
+    def joined(self, others: Iterable[Wish]) -> Wish:
+        """Several partial wishes as one; of two for the same object the later counts."""
+        resources: dict[str, Resource] = {}
+        absent: dict[str, None] = {}
+        for wish in (self, *others):
+            for resource in wish.resources:
+                resources[resource.id] = resource
+                absent.pop(resource.id, None)
+            for name in wish.absent:
+                absent[name] = None
+                resources.pop(name, None)
+        return Wish(tuple(resources.values()), tuple(absent), True)
+
+    def part_of(self, plan: Plan) -> tuple[Change, ...]:
+        """Those changes of a plan that this wish is about."""
+        about = by_id(self.resources).keys() | set(self.absent)
+        return tuple(change for change in plan.changes if change.id in about)
+
     def view(self, snapshot: Snapshot) -> Snapshot:
         """The part of the snapshot that this wish is about."""
         if not self.partial:
@@ -47,35 +77,83 @@ class Engine:
     """Brings one target to what a Wish says, journalled, and back."""
 
     def __init__(
-        self, backend: Backend, journal: Journal, *, adopt: Collection[str] = (), limits: Limits | None = None
+        self,
+        backend: Backend,
+        journal: Journal,
+        *,
+        adopt: Collection[str] = (),
+        limits: Limits | None = None,
+        interval: float = 0,
     ):
-        self.backend, self.journal = backend, journal
+        """interval: least seconds between two writes, in which partial wishes gather."""
+        self.backend, self.journal, self.interval = backend, journal, interval
         self.adopt, self.limits = frozenset(adopt), limits or Limits()
+        self.queue = Queue(journal.folder / "queue")
 
     def plan(self, wish: Wish) -> Plan:
         """What an apply would do now. Writes nothing."""
-        return self._look(wish)[1]
+        with paused():
+            return self._look(wish)[1]
 
     def apply(self, wish: Wish, transaction: str, *, shared: bool = False) -> Outcome:
         """Plan, write, plan again; on any failure put everything back and raise ApplyFailed.
 
         shared: leave the transaction open for the deploy that it is part of.
+        A partial wish may be written together with others that wait for the same target.
         Raises UnsafePlan, Conflict, TransactionOpen before anything is written.
         """
-        with self.journal.exclusive():
-            recovered = self._recover(transaction)
-            snapshot, plan = self._look(wish)
-            plan.refuse_if_unsafe()
-            if not plan:
-                return Outcome(plan, transaction, recovered)
-            try:
-                plan = self._write(wish, snapshot, plan, transaction, shared)
-                self._confirm(wish)
-            except Exception as err:  # whatever broke it, the target is put back before it is told
-                self._compensate(transaction, err)
-            if not shared:
-                self.journal.keep(transaction)
+        if wish.partial and self.backend.atomic and not shared:
+            return self._in_company(wish, transaction)
+        with self.journal.exclusive(wait=2 * self.interval), paused():
+            return self._apply(wish, transaction, shared)
+
+    def _apply(self, wish: Wish, transaction: str, shared: bool) -> Outcome:
+        recovered = self._recover(transaction)
+        snapshot, plan = self._look(wish)
+        plan.refuse_if_unsafe()
+        if not plan:
             return Outcome(plan, transaction, recovered)
+        try:
+            plan = self._write(wish, snapshot, plan, transaction, shared)
+            self._confirm(wish)
+        except Exception as err:  # whatever broke it, the target is put back before it is told
+            self._compensate(transaction, err)
+        if not shared:
+            self.journal.keep(transaction)
+        return Outcome(plan, transaction, recovered)
+
+    def _in_company(self, wish: Wish, transaction: str) -> Outcome:
+        """Write everything that waits on the same terms, or hear that somebody else did."""
+        terms = repr((sorted(self.adopt), self.limits.updates, self.limits.deletes, self.limits.percent))
+        terms += repr(sorted(self.limits.allow))
+        ticket = self.queue.put(wish.to_json(), terms)
+        try:
+            with self.journal.exclusive(wait=PATIENCE), paused():
+                answer = self.queue.answer(ticket)
+                if answer is None:
+                    self.queue.settle(self.interval)
+                    others = [t for t in self.queue.waiting(terms) if t.path != ticket.path]
+                    return self._for_all(wish, others, transaction)
+            changes = tuple(Change.from_json(row) for row in answer["changes"])
+            return Outcome(Plan(changes), answer["transaction"])
+        finally:
+            self.queue.leave(ticket)
+
+    def _for_all(self, wish: Wish, others: Sequence[Ticket], transaction: str) -> Outcome:
+        """One write for all. If that fails, one for this wish alone: the others may be what is wrong."""
+        theirs = [Wish.from_json(ticket.wish) for ticket in others]
+        try:
+            outcome = self._apply(wish.joined(theirs), transaction, False)
+        except HecateError:
+            if not others:
+                raise
+            return self._apply(wish, transaction, False)
+        finally:
+            self.queue.written()
+        for ticket, other in zip(others, theirs, strict=True):
+            rows = [change.to_json() for change in other.part_of(outcome.plan)]
+            self.queue.reply(ticket, {"transaction": transaction, "changes": rows})
+        return replace(outcome, plan=Plan(wish.part_of(outcome.plan))) if others else outcome
 
     def undo(self, transaction: str) -> tuple[Change, ...]:
         """Put back what `transaction` changed here; nothing when it left no trace. Repeatable."""
@@ -94,7 +172,7 @@ class Engine:
         for races_left in range(LOST_RACES - 1, -1, -1):
             try:
                 for batch in self._batches(plan.changes):
-                    self.journal.announce(transaction, batch, shared=shared)
+                    self.journal.announce(transaction, batch, shared=shared, brief=self.backend.brief)
                     self.backend.apply(batch, snapshot)
                 break
             except Stale:

@@ -1,7 +1,8 @@
 """The write-ahead undo journal of one target: what was about to be done, before it is done.
 
-One file a transaction, JSON lines, synced to disk before the effect that it announces. It holds
-both sides of every change, so a run that was killed anywhere can be undone by the next one.
+One file a transaction, JSON lines, synced to disk before the effect that it announces. It says of
+every change what was there before and what was wanted instead (of ten thousand routes only their
+names), so a run that was killed anywhere can be undone by the next one.
 Nothing secret is in it: specs carry secret references only.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from typing import Any
 from hecate.errors import JournalDamaged, TransactionOpen
 from hecate.resource import Change
 
+ENCODER = json.JSONEncoder(sort_keys=True)
 DONE, KEPT = ".done", 20
 
 
@@ -41,23 +44,37 @@ class Journal:
         self.folder = folder
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Hold the target for one process: two applies at once would undo each other's work."""
+    def exclusive(self, wait: float = 0) -> Iterator[None]:
+        """Hold the target for one process: two applies at once would undo each other's work.
+
+        wait: seconds to wait for another process before TransactionOpen is raised.
+        """
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        until = time.monotonic() + wait
         with open(self.folder / "lock", "w", encoding="utf-8") as handle:
-            try:
-                flock(handle, LOCK_EX | LOCK_NB)
-            except OSError as err:
-                raise TransactionOpen("another process is applying to this target right now; try again") from err
+            while True:
+                try:
+                    flock(handle, LOCK_EX | LOCK_NB)
+                    break
+                except OSError as err:
+                    if time.monotonic() >= until:
+                        raise TransactionOpen(
+                            "another process is applying to this target right now; try again"
+                        ) from err
+                time.sleep(0.02)
             yield
 
-    def announce(self, transaction: str, changes: Sequence[Change], *, shared: bool) -> None:
-        """Say what is about to be written. Returns only once that is on disk."""
-        lines = [{"transaction": transaction, "shared": shared, **change.to_json()} for change in changes]
+    def announce(self, transaction: str, changes: Sequence[Change], *, shared: bool, brief: bool = False) -> None:
+        """Say what is about to be written. Returns only once that is on disk.
+
+        brief: of what is wanted say only the name, of what is there all.
+        """
+        about = {"transaction": transaction, "shared": shared}
+        lines = [{**about, **(_brief(change) if brief else change.to_json())} for change in changes]
         path = self._path(transaction)
         is_new = not path.exists()
         with open(path, "a", encoding="utf-8", opener=_private) as handle:
-            handle.writelines(json.dumps(line, sort_keys=True) + "\n" for line in lines)
+            handle.writelines(ENCODER.encode(line) + "\n" for line in lines)
             handle.flush()
             os.fsync(handle.fileno())
         if is_new:
@@ -127,6 +144,12 @@ class Journal:
                 ) from err
         shared = bool(rows and rows[0]["shared"])
         return Entry(path.stem, shared, tuple(Change.from_json(row) for row in rows))
+
+
+def _brief(change: Change) -> dict[str, Any]:
+    before, after = change.before, change.after
+    named = {"kind": after.kind, "key": after.key, "spec": {}, "needs": list(after.needs)} if after else None
+    return {"before": before.to_json() if before else None, "after": named}
 
 
 def _private(path: str, flags: int) -> int:

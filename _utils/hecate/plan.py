@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from hecate.errors import Conflict, UnsafePlan
@@ -39,10 +40,15 @@ class Plan:
 
     changes: tuple[Change, ...]
     unsafe: tuple[str, ...] = ()
-    digest: str = field(default="")
 
     def __bool__(self) -> bool:
         return bool(self.changes)
+
+    @cached_property
+    def digest(self) -> str:
+        """A short fingerprint of exactly these changes in exactly this order."""
+        text = json.dumps([c.to_json() for c in self.changes], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def refuse_if_unsafe(self) -> None:
         """Raise UnsafePlan, naming every override that would let the plan pass."""
@@ -86,7 +92,7 @@ def make_plan(
     changes += [Change(have, None) for name, have in snapshot.owned.items() if name not in wanted]
     ordered = tuple(order(changes))
     unsafe = tuple(risks(ordered, len(snapshot.owned), limits)) if limits else ()
-    return Plan(ordered, unsafe, digest(ordered))
+    return Plan(ordered, unsafe)
 
 
 def order(changes: Iterable[Change]) -> list[Change]:
@@ -140,9 +146,3 @@ def risks(changes: Iterable[Change], owned: int, limits: Limits) -> list[str]:
             word, loss = PRECIOUS[change.kind]
             found.append((f"{word}:{change.subject.key}", loss.format(change.subject.key)))
     return [f"{what}; to allow it: allow={word}" for word, what in found if word not in limits.allow]
-
-
-def digest(changes: Iterable[Change]) -> str:
-    """A short fingerprint of exactly these changes in exactly this order."""
-    text = json.dumps([c.to_json() for c in changes], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

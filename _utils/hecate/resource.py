@@ -25,10 +25,10 @@ class Resource:
     spec: Spec
     needs: tuple[str, ...] = ()
     origin: str = field(default="", compare=False)
+    id: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def id(self) -> str:
-        return f"{self.kind} {self.key}"
+    def __post_init__(self) -> None:
+        self.__dict__["id"] = f"{self.kind} {self.key}"  # asked for many times, of ten thousand resources
 
     def with_spec(self, spec: Spec) -> Resource:
         return replace(self, spec=spec)
@@ -47,12 +47,12 @@ class Change:
 
     before: Resource | None
     after: Resource | None
+    subject: Resource = field(init=False, repr=False, compare=False)
 
-    @property
-    def subject(self) -> Resource:
+    def __post_init__(self) -> None:
         found = self.after or self.before
         assert found is not None, "a change has at least one side"
-        return found
+        self.__dict__["subject"] = found
 
     @property
     def id(self) -> str:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 class Memory:
     """A system in memory. fail_at: number of the write that fails. lost: it happens all the same."""
 
-    system, together = "memory", frozenset[str]()
+    system, together, brief = "memory", frozenset[str](), False
 
     def __init__(self, *keys: str, atomic: bool = False) -> None:
         self.held = by_id(Resource("k", key, {"v": 0}) for key in keys)
