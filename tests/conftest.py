@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -51,9 +52,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Below the range from which the kernel takes ports: one of these may be free again and again for a while."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def tool(name: str) -> str:
@@ -72,6 +79,7 @@ class RealCaddy:
         self.socket = folder / "admin.sock"
         self.admin = f"unix/{self.socket}"
         self.process: subprocess.Popen[bytes] | None = None
+        self.logged = 0
 
     def base(self) -> dict[str, object]:
         reply = {"handler": "static_response", "body": "stranger"}
@@ -100,10 +108,15 @@ class RealCaddy:
             time.sleep(0.02)
 
     def reset(self) -> None:
+        """As it was at the start, but for what it has logged; `log` tells only of what comes after this."""
         from hecate.clients.caddy import CaddyClient
 
         client = CaddyClient(self.admin)
         client.replace(self.base(), client.config()[1])
+        self.logged = (self.folder / "caddy.log").stat().st_size
+
+    def log(self) -> str:
+        return (self.folder / "caddy.log").read_bytes()[self.logged :].decode()
 
     def stop(self) -> None:
         if self.process:

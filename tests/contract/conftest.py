@@ -15,12 +15,14 @@ import requests
 from conftest import RealCaddy, tool
 from hecate import model, wiring
 
+from contract.edge import EdgeUnderTest
 from lab.emulators.authentik import Authentik
 from lab.emulators.base import running
 from lab.emulators.hetzner import HetznerDns
 from lab.emulators.nomad import Nomad
 
 Pillar = dict[str, Any]
+FLOW = "default-authentication-flow"
 
 
 @dataclass
@@ -85,7 +87,7 @@ def authentik_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         "users": [{"username": "alice", "name": "Alice", "password": "pw", "groups": ["staff"]}],
     }
     emulator = Authentik(token=token, seed=seed)
-    policies = {"p": {"groups": ["staff", "ops"]}, "q": {"groups": ["ops"], "session_duration": "2h"}}
+    policies = {"p": {"groups": ["staff", "ops"]}, "q": {"groups": ["ops"], "session_duration": "2h", "flow": FLOW}}
     a, b, c = (f"{name}.estate.test" for name in "abc")
     dial = "127.0.0.1:1"
     with running(emulator) as url:
@@ -204,6 +206,13 @@ def terraform_world(tmp_path: Path) -> World:
         return [i["attributes"]["input"]["value"] for r in held for i in r["instances"]]
 
     return World("terraform", {}, section("192.0.2.1"), section("192.0.2.2"), state, lambda: None, tmp_path)
+
+
+@pytest.fixture
+def edge(caddy: RealCaddy, tmp_path: Path) -> Iterator[EdgeUnderTest]:
+    under_test = EdgeUnderTest(caddy, tmp_path)
+    yield under_test
+    under_test.stop()
 
 
 WORLDS = ["caddy_world", "authentik_world", "dns_world", "nomad_world", "terraform_world"]

@@ -98,7 +98,7 @@ def protect(pillar: dict[str, Any]) -> None:
 def test_a_protected_route_without_a_confirmed_guard_is_closed(pillar: dict[str, Any]) -> None:
     protect(pillar)
     change = managed()["changes"][f"caddy.route {HOST}"]
-    assert "its protec" in change["new"]["handle"] and "reverse_proxy" not in change["new"]["handle"]
+    assert "its protec" in change["new"]["steps"] and "upstream" not in change["new"]
 
 
 def test_a_mine_that_does_not_answer_publishes_nothing(pillar: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from hecate.model import problems_in
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = runpy.run_path(str(ROOT / "tools" / "pillar-reference"))
@@ -49,13 +50,31 @@ GOOD = {
     "routes": {
         "app.example.com": {"upstreams": ["10.0.0.5:3000", {"dial": "10.0.0.6:3000"}], "dns": {"A": "203.0.113.10"}},
         "b.example.com": {"upstreams": ["10.0.0.7:80"], "dns": {"A": "terraform:address"}},
+        "c.example.com": {
+            "upstreams": "web",
+            "headers": {"X-Real-IP": "{http.request.remote.host}"},
+            "auth_policy": "staff",
+            "public_paths": "/assets/*",
+            "access_log": True,
+            "paths": {
+                "/old": {"redirect": "/new", "headers": {"response": {"X-A": "b"}}},
+                "POST /x/*": [{"when": {"X-V": "2"}, "upstreams": ["10.0.0.8:80"]}, {"maintenance": True}],
+            },
+        },
+        "d.example.com": {"redirect": "https://c.example.com{http.request.uri}"},
     },
+    "upstreams": {
+        "web": {"upstreams": ["10.0.0.7:80", "10.0.0.9:80"], "balance": "least_conn", "health_check": "default"}
+    },
+    "health_checks": {"default": {"path": "/health", "unhealthy_status": 500}},
+    "middleware": {"it": {"type": "headers", "config": {"set": {"X-A": "b"}}}, "gz": {"type": "encode"}},
     "auth_policies": [{"name": "staff", "groups": ["employees"]}],
     "dns": {"zones": {"example.com": {"records": {"@": {"TXT": "v=spf1 -all"}}}}},
 }
 
 
 def test_the_schema_takes_short_forms() -> None:
+    assert problems_in({"hecate": GOOD}) == []
     assert list(jsonschema.Draft202012Validator(schema()).iter_errors({"hecate": GOOD})) == []
 
 
