@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 
 RUN = $(VENV)/bin/python
 
-.PHONY: setup test check demo demo-down clean
+.PHONY: setup test check bench demo demo-down clean
 
 setup: $(VENV)/.ready-$(SALT)
 
@@ -23,6 +23,10 @@ test: setup check
 check: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy _utils/hecate _utils/hecate_salt.py _utils/hecate_estate.py lab
+
+bench: setup
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	PYTHONPATH=_utils:. $(RUN) -m bench $(AREA)
 
 demo: setup
 	$(RUN) -m lab up --pillar $(PILLAR) --dir $(LAB)

@@ -1,0 +1,1 @@
+"""What Hecate costs, measured side by side with its peers in one run."""
