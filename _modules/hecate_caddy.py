@@ -56,6 +56,86 @@ def show(host):
     return hecate_salt.told(lambda: hecate_salt.shown(_site(), "caddy", f"caddy.route {host}"))
 
 
+def routes():
+    """
+    What each of Hecate's routes does now, by host: all its hosts, its upstreams, and how it answers.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'edge*' hecate_caddy.routes
+
+    Required access: GET on Caddy's admin API (unix socket or loopback; the admin API knows no finer rights).
+    """
+    return hecate_salt.told(lambda: _site().access("caddy").backend.routes())
+
+
+def upstreams():
+    """
+    Upstreams in use, by address: ``requests`` under way, ``fails`` that passive checks remember, ``healthy``.
+
+    What active checks found is up to ten seconds old, and starts anew with every change of the configuration.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'edge*' hecate_caddy.upstreams
+
+    Required access: GET on Caddy's admin API (unix socket or loopback; the admin API knows no finer rights).
+    """
+    return hecate_salt.told(lambda: _site().access("caddy").backend.upstreams())
+
+
+def config():
+    """
+    Hecate's server as it runs, and its routes in Caddy's own terms; password hashes are left out.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'edge*' hecate_caddy.config
+
+    Required access: GET on Caddy's admin API (unix socket or loopback; the admin API knows no finer rights).
+    """
+    return hecate_salt.told(lambda: _site().access("caddy").backend.config())
+
+
+def diff():
+    """
+    Where pillar, the running Caddy and the file that a starting Caddy reads part ways.
+
+    ``pillar``: the plan as text, ``changes``: the same as data, ``disk``: same, differs, missing or unreadable.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'edge*' hecate_caddy.diff
+
+    Required access: GET on Caddy's admin API (unix socket or loopback; the admin API knows no finer rights).
+    """
+    return hecate_salt.told(lambda: hecate_salt.edge_differences(_site()))
+
+
+def certificates():
+    """
+    The certificate that this edge shows for each host: names, issuer, ``not_after``, ``days_left``, and
+    ``warn`` where it expires soon (hecate:certificates:warn_days) or doesn't fit the host.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'edge*' hecate_caddy.certificates
+
+    Required access: a TLS connection to the edge's own listener; no rights in Caddy.
+    """
+    return hecate_salt.told(lambda: hecate_salt.edge_certificates(_site()))
+
+
 def plan():
     """
     What an apply would change now, as text and as data. Writes nothing.
@@ -103,8 +183,7 @@ def absent(host):
 
     Required access: GET and POST on /config/ of Caddy's admin API.
     """
-    ids = [f"caddy.route {host}", f"caddy.certificate {host}"]
-    return hecate_salt.told(lambda: hecate_salt.removed(_site(), "caddy", ids, f"route:{host}"))
+    return hecate_salt.told(lambda: hecate_salt.removed(_site(), "caddy", [f"caddy.route {host}"], f"route:{host}"))
 
 
 def root_certificate():
@@ -120,3 +199,54 @@ def root_certificate():
     Required access: GET on /pki/ca/local of Caddy's admin API.
     """
     return hecate_salt.told(lambda: _site().target("caddy").backend.root_certificate())
+
+
+def import_caddyfile(path=None, text=None, allow_imports=False, show=None):
+    """
+    Pillar for an existing Caddyfile, and a report of what pillar can't say. Changes nothing.
+
+    The running Caddy adapts the file (POST /adapt). Returns ``pillar`` (data), ``yaml`` (the same, to
+    paste), ``report`` (text) and ``entries`` (the report as data). What protects and could not be said
+    is imported as ``maintenance``, so that nothing is opened by pasting it. Read the report first.
+
+    path: absolute path of the Caddyfile on this minion.
+    text: the Caddyfile itself, in place of path.
+    allow_imports: let Caddy read files that the Caddyfile imports. Only for a Caddyfile whose author may
+        read whatever Caddy may: their contents come back.
+    show: return just one of the four, such as ``report``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'edge-1' hecate_caddy.import_caddyfile /etc/caddy/Caddyfile show=report
+        salt 'edge-1' hecate_caddy.import_caddyfile /etc/caddy/Caddyfile show=yaml --out newline_values_only
+
+    Required access: POST on /adapt of Caddy's admin API; read on the file.
+    """
+
+    def made():
+        given = hecate_salt.one_of(path=path, text=text)
+        caddyfile = hecate_salt.read_text(path) if given == "path" else text
+        return hecate_salt.part_of(hecate_salt.imported(_site(), caddyfile, allow_imports=allow_imports), show)
+
+    return hecate_salt.told(made)
+
+
+def import_live(show=None):
+    """
+    Pillar for what this Caddy serves beside Hecate's own server, and a report. Changes nothing.
+
+    Like ``import_caddyfile``, for the configuration that runs; there are no line numbers then.
+
+    show: return just one of ``pillar``, ``yaml``, ``report``, ``entries``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'edge-1' hecate_caddy.import_live show=report
+
+    Required access: GET on /config/ of Caddy's admin API.
+    """
+    return hecate_salt.told(lambda: hecate_salt.part_of(hecate_salt.imported(_site()), show))

@@ -37,6 +37,8 @@ def validate():
     """
     Every problem in the pillar, by pillar path. Asks no system. Exit code 1 if there is any.
 
+    Of a good pillar, what Hecate takes note of without doing anything about it.
+
     CLI Example:
 
     .. code-block:: bash

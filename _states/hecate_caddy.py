@@ -39,12 +39,14 @@ def managed(name, **kwargs):
     return hecate_salt.managed(_site(), "caddy", name, test=__opts__["test"])
 
 
-def route_present(name, upstreams, auth_policy=None, headers=None, hosts=(), tls_skip_verify=False, **kwargs):
+def route_present(name, **kwargs):
     """
     One route, beside whatever Hecate owns in this Caddy already.
 
-    name: the host. The other parameters are the fields of a route in pillar; `auth_policy` names one
-    under ``hecate:auth_policies``. A protected route answers 503 until authentik's part is confirmed.
+    name: the host. The other parameters are the fields of a route in pillar (docs/pillar.md); what
+    they name is looked up in pillar. A protected route answers 503 until authentik's part is confirmed.
+    All such states of a run that wait for no other state are one write; each tells its own changes.
+    ``aggregate: False`` keeps one out of that.
 
     .. code-block:: yaml
 
@@ -54,14 +56,16 @@ def route_present(name, upstreams, auth_policy=None, headers=None, hosts=(), tls
 
     Required access: GET and POST on /config/ of Caddy's admin API.
     """
-    route = {
-        "upstreams": upstreams,
-        "auth_policy": auth_policy,
-        "headers": headers or {},
-        "hosts": hosts,
-        "tls_skip_verify": tls_skip_verify,
-    }
-    return hecate_salt.present(_site(), "caddy", name, {"routes": {name: route}}, test=__opts__["test"])
+    low = {"state": "hecate_caddy", "fun": "route_present", "__id__": name, **kwargs, "name": name}
+    told = globals()  # of a run; Salt tells nothing where a state function is called by itself
+    run = hecate_salt.Run(
+        low,
+        told.get("__lowstate__") or [],
+        told.get("__running__") or {},
+        told.get("__context__", {}),
+        told.get("__instance_id__", ""),
+    )
+    return hecate_salt.routes_present(_site(), run, test=__opts__["test"])
 
 
 def route_absent(name, **kwargs):

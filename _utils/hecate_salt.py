@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import salt.pillar
-from hecate import model, report, wiring
+from hecate import importing, model, report, wiring
 from hecate.engine import Wish
 from hecate.errors import ApplyFailed, HecateError, OutputsPending
-from hecate.resource import Resource
+from hecate.plan import Plan
+from hecate.resource import Change, Resource
 from salt.exceptions import CommandExecutionError
+from salt.state import STATE_INTERNAL_KEYWORDS, STATE_REQUISITE_KEYWORDS
 
 GUARDS = "hecate_authentik.guards"
 RUN = "hecate_run"  # pillar key by which a deploy tells its targets what they are part of
@@ -175,6 +177,21 @@ def terraform_outputs(site: Site) -> dict[str, Any]:
     return wiring.outputs(site.access("terraform"))
 
 
+def edge_differences(site: Site) -> dict[str, Any]:
+    """Where pillar, the running Caddy and the file for a starting one part ways."""
+    target = site.target("caddy")
+    plan = target.engine.plan(target.wish)
+    changes = report.salt_changes(plan)
+    return {"pillar": report.plan_text(plan, "caddy"), "changes": changes, "disk": wiring.disk(target)}
+
+
+def edge_certificates(site: Site) -> dict[str, Any]:
+    """What this edge shows for each host, and until when."""
+    estate = model.parse(site.pillar)
+    shown = wiring.certificates(estate, site.opts["id"])
+    return {host: found.to_json() for host, found in shown.items()}
+
+
 # State functions
 
 
@@ -201,6 +218,96 @@ def present(site: Site, system: str, name: str, overlay: Overlay, *, test: bool)
     return _state(site, system, name, wish, test)
 
 
+@dataclass(frozen=True)
+class Run:
+    """What Salt tells a state function of the run that it is part of.
+
+    low: its own chunk. chunks: all of the run. done: tags of those that were run. memory: a mapping
+    that lasts as long as the run's loader. run: what tells this run from the next one.
+    """
+
+    low: Mapping[str, Any]
+    chunks: Sequence[Mapping[str, Any]]
+    done: Mapping[str, Any]
+    memory: dict[str, Any]
+    run: str
+
+    def alike(self) -> dict[str, Mapping[str, Any]]:
+        """Chunks of the same function that are still to come and wait for nothing, by name; the own one first."""
+        found = {self.low["name"]: self.low}
+        for chunk in self.chunks:
+            same = chunk["state"] == self.low["state"] and chunk["fun"] == self.low["fun"]
+            if (
+                same
+                and _tag(chunk) not in self.done
+                and not WAITS & chunk.keys()
+                and chunk.get("aggregate") is not False
+            ):
+                found.setdefault(chunk["name"], chunk)
+        return found
+
+
+WAITS = STATE_REQUISITE_KEYWORDS | {"onlyif", "unless", "creates", "check_cmd", "parallel", "retry"}
+
+
+def _tag(chunk: Mapping[str, Any]) -> str:
+    return "_|-".join(str(chunk[key]) for key in ("state", "__id__", "name", "fun"))
+
+
+def thaw(value: Any) -> Any:
+    """Salt freezes what it tells of a run; the model wants plain mappings and lists."""
+    if isinstance(value, Mapping):
+        return {key: thaw(item) for key, item in value.items()}
+    is_list = isinstance(value, Sequence | Set) and not isinstance(value, str | bytes)
+    return [thaw(item) for item in value] if is_list else value
+
+
+def fields_of(chunk: Mapping[str, Any]) -> dict[str, Any]:
+    """A chunk without what belongs to Salt: the fields of the thing itself."""
+    aside = STATE_INTERNAL_KEYWORDS | {"name", "aggregate", "__agg__"}
+    return {key: thaw(value) for key, value in chunk.items() if key not in aside and not key.startswith("__")}
+
+
+def routes_present(site: Site, run: Run, *, test: bool) -> dict[str, Any]:
+    """One route, and at the first of many in a run all of them: one write, and each tells its own changes.
+
+    Where they can't be had together each is applied alone, so that each tells its own failure.
+    """
+    name = run.low["name"]
+    told: dict[str, Any] = run.memory.setdefault("hecate_caddy.routes", {})
+    if told.get("run") != run.run:
+        told.clear()
+        told.update(run=run.run, answers={})
+    if name in told["answers"]:
+        return dict(told["answers"].pop(name))
+    members = {host: fields_of(chunk) for host, chunk in run.alike().items()}
+    if len(members) > 1:
+        told["answers"] = _together(site, members, test)
+        if name in told["answers"]:
+            return dict(told["answers"].pop(name))
+    return present(site, "caddy", name, {"routes": {name: members[name]}}, test=test)
+
+
+def _together(site: Site, members: Mapping[str, Mapping[str, Any]], test: bool) -> dict[str, Any]:
+    """A state return for each of the routes; none where they can't all be had."""
+    try:
+        target = site.overlaid({"routes": dict(members)}).target("caddy")
+        wish = Wish(target.desired, partial=True)
+        outcome = None if test else _apply(site, target, wish)
+        plan = target.engine.plan(wish) if outcome is None else outcome.plan
+    except HecateError:
+        return {}
+    shares: dict[str, list[Change]] = {host: [] for host in members}
+    keys = {f"caddy.route {key}": host for host, key in zip(members, target.estate.routes, strict=True)}
+    for change in plan.changes:
+        # What all of them need (the server itself) is told by the first.
+        shares[keys.get(change.id, next(iter(members)))].append(change)
+    return {
+        host: _told("caddy", host, replace(plan, changes=tuple(share)), test, outcome.recovered if outcome else ())
+        for host, share in shares.items()
+    }
+
+
 def absent(
     site: Site, system: str, name: str, doomed: Callable[[Resource], bool], *consent: str, test: bool
 ) -> dict[str, Any]:
@@ -217,29 +324,33 @@ def absent(
 def _state(
     site: Site, system: str, name: str, wish: Callable[[], tuple[wiring.Target, Wish] | None], test: bool
 ) -> dict[str, Any]:
-    """The only place where a state return is made."""
-
-    def ret(result: bool | None, comment: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        return {"name": name, "result": result, "comment": comment, "changes": dict(changes or {})}
-
     try:
         made = wish()
         if made is None:
-            return ret(True, f"{system} is not in pillar, so it is not managed")
+            return _ret(name, True, f"{system} is not in pillar, so it is not managed")
         target, wanted = made
         if test:
-            plan = target.engine.plan(wanted)
-            if not plan:
-                return ret(True, f"{system}: nothing to do")
-            return ret(None, report.plan_text(plan, system), report.salt_changes(plan))
+            return _told(system, name, target.engine.plan(wanted), test)
         outcome = _apply(site, target, wanted)
     except ApplyFailed as err:
-        return ret(False, str(err))
+        return _ret(name, False, str(err))
     except HecateError as err:
-        return ret(False, f"{err}\nnothing was written")
-    before = "".join(f"undone first, left by a run that was cut off: {t}\n" for t in outcome.recovered)
-    text = report.plan_text(outcome.plan, system) if outcome.plan else f"{system}: nothing to do"
-    return ret(True, before + text, report.salt_changes(outcome.plan))
+        return _ret(name, False, f"{err}\nnothing was written")
+    return _told(system, name, outcome.plan, test, outcome.recovered)
+
+
+def _told(system: str, name: str, plan: Plan, test: bool, recovered: Sequence[str] = ()) -> dict[str, Any]:
+    """What was done, or in a test run would be."""
+    before = "".join(f"undone first, left by a run that was cut off: {t}\n" for t in recovered)
+    if not plan:
+        return _ret(name, True, f"{before}{system}: nothing to do")
+    comment = before + report.plan_text(plan, system)
+    return _ret(name, None if test else True, comment, report.salt_changes(plan))
+
+
+def _ret(name: str, result: bool | None, comment: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The only place where a state return is made."""
+    return {"name": name, "result": result, "comment": comment, "changes": dict(changes or {})}
 
 
 def _apply(site: Site, target: wiring.Target, wish: Wish) -> Any:
@@ -261,7 +372,7 @@ def _publish_guards(site: Site, system: str) -> None:
 
 
 def route_of(host: str) -> Callable[[Resource], bool]:
-    return lambda held: held.kind in ("caddy.route", "caddy.certificate") and held.key == host
+    return lambda held: held.kind == "caddy.route" and held.key == host
 
 
 def guard_of(host: str) -> Callable[[Resource], bool]:
@@ -293,3 +404,46 @@ def terraform_pillar(opts: Mapping[str, Any], pillar: Mapping[str, Any]) -> dict
         return {}
     outputs = wiring.stored_outputs(hecate, Path(opts["cachedir"]))
     return {"hecate": {"terraform": {"outputs": outputs}}} if outputs else {}
+
+
+def imported(site: Site, caddyfile: str | None = None, *, allow_imports: bool = False) -> dict[str, Any]:
+    """Pillar for a Caddyfile, or without one for what runs there beside Hecate's own server. Writes nothing.
+
+    {pillar: data, yaml: the same to paste, report: text, entries: the report as data}
+    """
+    # Who brings a Caddyfile along has often no pillar yet.
+    estate = model.parse_access(site.pillar) if site.pillar.get("hecate") else model.parse({"hecate": {}})
+    config, warnings = (
+        (wiring.running(estate), list[str]())
+        if caddyfile is None
+        else wiring.adapted(estate, caddyfile, allow_imports=allow_imports)
+    )
+    made = importing.import_config(config, caddyfile, warnings=warnings, own=estate.caddy.server)
+    return {
+        "pillar": made.pillar,
+        "yaml": made.yaml,
+        "report": made.report,
+        "entries": [entry.to_data() for entry in made.entries],
+    }
+
+
+def read_text(path: str) -> str:
+    """A file on this minion; HecateError when it can't be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise HecateError(f"cannot read {path}: {err}") from err
+
+
+def one_of(**given: Any) -> str:
+    """The name of the one argument that was given."""
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) != 1:
+        raise HecateError(f"give one of {', '.join(given)}, not {len(named)} of them")
+    return named[0]
+
+
+def part_of(made: dict[str, Any], show: str | None) -> Any:
+    if show is not None and show not in made:
+        raise HecateError(f"show is one of {', '.join(made)}")
+    return made if show is None else made[show]

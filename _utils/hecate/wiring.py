@@ -7,15 +7,17 @@ backend file, a compile file and one line in SYSTEMS.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hecate import certificates as inventory
 from hecate import model
 from hecate.backends import Backend
 from hecate.backends.authentik import AuthentikBackend
-from hecate.backends.caddy import CaddyBackend, Marks
+from hecate.backends.caddy import CaddyBackend, saved_resource
+from hecate.backends.caddy_certificates import CertificateFiles
 from hecate.backends.hetzner_dns import HetznerDnsBackend
 from hecate.backends.nomad import NomadBackend
 from hecate.backends.terraform import TerraformBackend, source_digest
@@ -25,8 +27,10 @@ from hecate.clients.hetzner_dns import HetznerDnsClient
 from hecate.clients.nomad import NomadClient
 from hecate.clients.terraform import TerraformClient
 from hecate.clients.vault import VaultClient
+from hecate.collector import paused
 from hecate.compile import authentik as identity
 from hecate.compile import caddy as proxy
+from hecate.compile.caddy_modules import modules_of
 from hecate.compile.dns import compile_dns, labels
 from hecate.compile.nomad import compile_nomad
 from hecate.compile.terraform import compile_terraform
@@ -34,7 +38,8 @@ from hecate.engine import Engine, Wish
 from hecate.errors import InvalidPillar, Problem
 from hecate.journal import Journal
 from hecate.model import Estate
-from hecate.model.infrastructure import Edge
+from hecate.model.caddy import Edge
+from hecate.model.fields import seconds
 from hecate.plan import Limits
 from hecate.resource import Resource, Snapshot
 from hecate.secrets import Resolver
@@ -76,9 +81,13 @@ class Target:
 
 
 def target(system: str, estate: Estate, place: Place) -> Target:
-    """Everything needed to manage `system` from `place`. Talks to nobody but the secret store."""
+    """Everything needed to manage `system` from `place`.
+
+    Talks to nobody but the secret store, and to Caddy where a route needs a module that not every Caddy has.
+    """
     found = access(system, estate, place)
-    return replace(found, wish=Wish(tuple(SYSTEMS[system].wanted(estate, place))))
+    with paused():
+        return replace(found, wish=Wish(tuple(SYSTEMS[system].wanted(estate, place))))
 
 
 def access(system: str, estate: Estate, place: Place) -> Target:
@@ -87,7 +96,8 @@ def access(system: str, estate: Estate, place: Place) -> Target:
     backend = SYSTEMS[system].backend(estate, place, secrets)
     safety = estate.safety
     limits = Limits(safety.updates, safety.deletes, safety.percent, frozenset(place.allow))
-    engine = Engine(backend, journal(system, place), adopt=estate.adopt, limits=limits)
+    interval = seconds(estate.caddy.write_interval) if system == "caddy" else 0
+    engine = Engine(backend, journal(system, place), adopt=estate.adopt, limits=limits, interval=interval)
     return Target(system, estate, backend, engine, Wish())
 
 
@@ -151,14 +161,56 @@ def outputs(made: Target) -> dict[str, Any]:
     return made.backend.outputs()
 
 
-def _caddy(estate: Estate, place: Place, _: Resolver) -> Backend:
-    marks = Marks(proxy.ROUTE_ID, proxy.SERVER_ID, proxy.TLS_ID, proxy.last_route())
-    return CaddyBackend(CaddyClient(estate.caddy.admin, sleep=place.sleep), estate.caddy.server, marks)
+def disk(made: Target) -> str:
+    """How the file for a starting Caddy compares to the one that runs."""
+    assert isinstance(made.backend, CaddyBackend)
+    return made.backend.disk()
+
+
+def certificates(estate: Estate, minion: str) -> dict[str, inventory.Shown]:
+    """What the edge on `minion` shows for each host; handshakes over its own network alone."""
+    return inventory.certificates(estate, estate.edges.get(minion, Edge()))
+
+
+def _caddy(estate: Estate, place: Place, secrets: Resolver) -> Backend:
+    client = CaddyClient(estate.caddy.admin, sleep=place.sleep)
+    return CaddyBackend(client, estate.caddy.server, _saved(estate, place), _certificates(estate, place, secrets))
+
+
+def _saved(estate: Estate, place: Place) -> Path:
+    """Where the configuration that runs is kept for a Caddy that starts."""
+    return Path(estate.caddy.config_file or place.cache / "hecate" / "caddy.json")
+
+
+def _certificates(estate: Estate, place: Place, secrets: Resolver) -> CertificateFiles:
+    """Certificates from Vault, read when they are planned (without keys) and when they are written."""
+    folder = Path(estate.certificates.folder or place.cache / "hecate" / "certificates")
+    return CertificateFiles(folder, secrets.value, estate.certificates.owner)
 
 
 def _routes(estate: Estate, place: Place) -> list[Resource]:
     guards = place.guards() if any(estate.guarded()) else ()
-    return proxy.compile_caddy(estate, estate.edges.get(place.minion, Edge()), guards)
+    wanted = proxy.compile_caddy(estate, estate.edges.get(place.minion, Edge()), guards)
+    files = _certificates(estate, place, resolver(estate))
+    wanted = [files.located(resource) for resource in wanted]
+    _refuse_missing_modules(wanted, CaddyClient(estate.caddy.admin, sleep=place.sleep))
+    return [*wanted, saved_resource(_saved(estate, place))] if wanted else []
+
+
+def _refuse_missing_modules(wanted: Sequence[Resource], client: CaddyClient) -> None:
+    """Raise InvalidPillar for what the Caddy that runs here was built without. It is asked only where need be."""
+    needed: dict[str, list[str]] = {}
+    seen: set[int] = set()
+    for resource in wanted:
+        for key, part in resource.spec.items():
+            if key not in ("hosts", "upstream") and id(part) not in seen:
+                seen.add(id(part))
+                for module in modules_of({key: part}):
+                    needed.setdefault(module, []).append(resource.origin)
+    why = "the Caddy that runs here was built without this module; build one with it (xcaddy), or do without"
+    problems = [Problem(where[0], name, why) for name, where in sorted(needed.items()) if client.lacks(name)]
+    if problems:
+        raise InvalidPillar(problems)
 
 
 def _authentik(estate: Estate, place: Place, secrets: Resolver) -> Backend:
@@ -220,3 +272,13 @@ def _section(estate: Estate, name: str):  # type: ignore[no-untyped-def]
     if section is None:
         raise InvalidPillar([Problem(f"hecate:{name}", "", "is required on this target")])
     return section
+
+
+def adapted(estate: Estate, caddyfile: str, *, allow_imports: bool = False) -> tuple[dict[str, Any], list[str]]:
+    """A Caddyfile as the edge's Caddy would read it, and its warnings. Changes nothing there."""
+    return CaddyClient(estate.caddy.admin).adapt(caddyfile, allow_imports=allow_imports)
+
+
+def running(estate: Estate) -> dict[str, Any]:
+    """The whole configuration that the edge's Caddy holds, Hecate's part and others'."""
+    return CaddyClient(estate.caddy.admin).config()[0]
