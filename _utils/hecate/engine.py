@@ -122,17 +122,21 @@ class Engine:
             self.journal.keep(transaction)
         return Outcome(plan, transaction, recovered)
 
+    @property
+    def terms(self) -> str:
+        """What this engine is allowed; wishes on other terms are not its business."""
+        limits = replace(self.limits, allow=frozenset())
+        return repr((sorted(self.adopt), limits, sorted(self.limits.allow)))
+
     def _in_company(self, wish: Wish, transaction: str) -> Outcome:
         """Write everything that waits on the same terms, or hear that somebody else did."""
-        terms = repr((sorted(self.adopt), self.limits.updates, self.limits.deletes, self.limits.percent))
-        terms += repr(sorted(self.limits.allow))
-        ticket = self.queue.put(wish.to_json(), terms)
+        ticket = self.queue.put(wish.to_json(), self.terms)
         try:
             with self.journal.exclusive(wait=PATIENCE), paused():
                 answer = self.queue.answer(ticket)
                 if answer is None:
                     self.queue.settle(self.interval)
-                    others = [t for t in self.queue.waiting(terms) if t.path != ticket.path]
+                    others = [t for t in self.queue.waiting(self.terms) if t.path != ticket.path]
                     return self._for_all(wish, others, transaction)
             changes = tuple(Change.from_json(row) for row in answer["changes"])
             return Outcome(Plan(changes), answer["transaction"])
@@ -178,7 +182,7 @@ class Engine:
             except Stale:
                 if not races_left or not self.backend.atomic:
                     raise
-                self.journal.withdraw(transaction, len(plan.changes))
+                self.journal.withdraw(transaction)
                 snapshot, plan = self._look(wish)
                 plan.refuse_if_unsafe()
         return plan

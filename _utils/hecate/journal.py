@@ -1,6 +1,6 @@
 """The write-ahead undo journal of one target: what was about to be done, before it is done.
 
-One file a transaction, JSON lines, synced to disk before the effect that it announces. It says of
+One file a transaction, one JSON line a write, synced to disk before the effect that it announces. It says of
 every change what was there before and what was wanted instead (of ten thousand routes only their
 names), so a run that was killed anywhere can be undone by the next one.
 Nothing secret is in it: specs carry secret references only.
@@ -21,7 +21,6 @@ from typing import Any
 from hecate.errors import JournalDamaged, TransactionOpen
 from hecate.resource import Change
 
-ENCODER = json.JSONEncoder(sort_keys=True)
 DONE, KEPT = ".done", 20
 
 
@@ -69,21 +68,21 @@ class Journal:
 
         brief: of what is wanted say only the name, of what is there all.
         """
-        about = {"transaction": transaction, "shared": shared}
-        lines = [{**about, **(_brief(change) if brief else change.to_json())} for change in changes]
+        rows = [_brief(change) if brief else change.to_json() for change in changes]
+        line = {"transaction": transaction, "shared": shared, "changes": rows}
         path = self._path(transaction)
         is_new = not path.exists()
         with open(path, "a", encoding="utf-8", opener=_private) as handle:
-            handle.writelines(ENCODER.encode(line) + "\n" for line in lines)
+            handle.write(json.dumps(line, sort_keys=True) + "\n")
             handle.flush()
             os.fsync(handle.fileno())
         if is_new:
             _sync_folder(self.folder)
 
-    def withdraw(self, transaction: str, count: int) -> None:
-        """Take back the last `count` announcements: their write was refused as a whole."""
+    def withdraw(self, transaction: str) -> None:
+        """Take back the last announcement: its write was refused as a whole."""
         path = self._path(transaction)
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:-count]
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]
         if not lines:
             self.close(transaction)
             return
@@ -143,7 +142,8 @@ class Journal:
                     f"{path} is damaged; compare the system with the pillar by hand, then remove the file"
                 ) from err
         shared = bool(rows and rows[0]["shared"])
-        return Entry(path.stem, shared, tuple(Change.from_json(row) for row in rows))
+        changes = tuple(Change.from_json(change) for row in rows for change in row["changes"])
+        return Entry(path.stem, shared, changes)
 
 
 def _brief(change: Change) -> dict[str, Any]:

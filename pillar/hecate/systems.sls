@@ -15,6 +15,7 @@ hecate:
   caddy:
     admin: "unix//run/caddy/admin.sock"
     issuer: internal        # acme, once the names are public
+    middleware: [security-headers, compression]     # of every route that doesn't do `without`
 
   authentik:
     url: https://hera.estate.test

@@ -82,15 +82,16 @@ def broken_dns(estate: Estate) -> Iterator[None]:
 
 @contextmanager
 def broken_second_edge(estate: Estate) -> Iterator[None]:
-    """Somebody else's object in that Caddy has the id that the new route wants; Caddy refuses two."""
+    """Somebody else has the new host's certificates issued in that Caddy, which refuses to have two for one host."""
     client = estate.caddy("hecate-edge-2")
     config, etag = client.config()
-    servers = config["apps"]["http"]["servers"]
-    servers["lab-stranger"]["routes"].append({"@id": f"hecate-route-{NEW}", "handle": []})
+    before = json.dumps(config["apps"].get("tls"))
+    policies = config["apps"].setdefault("tls", {}).setdefault("automation", {}).setdefault("policies", [])
+    policies.append({"subjects": [NEW], "issuers": [{"module": "internal"}]})
     client.replace(config, etag)
     yield
     config, etag = client.config()
-    config["apps"]["http"]["servers"]["lab-stranger"]["routes"].pop()
+    config["apps"]["tls"] = json.loads(before)
     client.replace(config, etag)
 
 

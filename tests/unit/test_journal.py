@@ -19,13 +19,23 @@ CHANGES = [
 def journal(folder: Path) -> Journal:
     made = Journal(folder)
     with made.exclusive():
-        made.announce("t1", CHANGES, shared=True)
+        for change in CHANGES:
+            made.announce("t1", [change], shared=True)
     return made
 
 
 def test_what_was_announced_can_be_read_again(tmp_path: Path) -> None:
     entry = journal(tmp_path).entry("t1")
     assert entry and entry.shared and list(entry.changes) == CHANGES
+
+
+def test_of_very_many_only_what_was_there_is_kept_whole(tmp_path: Path) -> None:
+    made = Journal(tmp_path)
+    with made.exclusive():
+        made.announce("t1", CHANGES, shared=False, brief=True)
+    new, updated = made.entry("t1").changes  # type: ignore[union-attr]
+    assert (new.before, new.subject.id, new.subject.needs, new.subject.spec) == (None, "k a", ("k b",), {})
+    assert updated.before == CHANGES[1].before
 
 
 def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
@@ -56,9 +66,9 @@ def test_a_damaged_line_touches_nothing(tmp_path: Path) -> None:
 
 def test_a_withdrawn_announcement_is_gone(tmp_path: Path) -> None:
     made = journal(tmp_path)
-    made.withdraw("t1", 1)
+    made.withdraw("t1")
     assert made.entry("t1").changes == (CHANGES[0],)  # type: ignore[union-attr]
-    made.withdraw("t1", 1)
+    made.withdraw("t1")
     assert made.entry("t1") is None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,10 +130,6 @@ class CaddyBackend:
         except (OSError, ValueError):
             return "unreadable"
         return "same" if kept == self._client.config()[0] else "differs"
-
-    def lacks(self, modules: Collection[str]) -> list[str]:
-        """Those of the modules that the running Caddy was built without."""
-        return [module for module in sorted(modules) if self._client.lacks(module)]
 
     def root_certificate(self) -> str:
         """PEM of the root of this Caddy's internal CA."""

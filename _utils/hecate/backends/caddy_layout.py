@@ -53,10 +53,6 @@ from hecate.backends.caddy_tls import (
 )
 
 
-def is_marked(config: Config, name: str) -> bool:
-    return bool(servers_of(config).get(name, {}).get("@id") == SERVER)
-
-
 def read(config: Config, name: str, known: Iterable[Spec] = ()) -> Held:
     """known: specs whose shapes are used where they are equal, so that comparing them is quick."""
     server = servers_of(config).get(name)
