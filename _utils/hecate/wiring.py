@@ -18,7 +18,8 @@ from hecate.backends import Backend
 from hecate.backends.authentik import AuthentikBackend
 from hecate.backends.caddy import CaddyBackend, saved_resource
 from hecate.backends.caddy_certificates import CertificateFiles
-from hecate.backends.hetzner_dns import HetznerDnsBackend
+from hecate.backends.dns import DnsBackend, Rules
+from hecate.backends.hetzner_dns import HetznerDns
 from hecate.backends.nomad import NomadBackend
 from hecate.backends.terraform import TerraformBackend, source_digest
 from hecate.clients.authentik import AuthentikClient
@@ -31,7 +32,7 @@ from hecate.collector import paused
 from hecate.compile import authentik as identity
 from hecate.compile import caddy as proxy
 from hecate.compile.caddy_modules import modules_of
-from hecate.compile.dns import compile_dns, labels
+from hecate.compile.dns import compile_dns
 from hecate.compile.nomad import compile_nomad
 from hecate.compile.terraform import compile_terraform
 from hecate.engine import Engine, Wish
@@ -224,7 +225,16 @@ def _dns(estate: Estate, place: Place, secrets: Resolver) -> Backend:
     settings = _section(estate, "hetzner_dns")
     token = secrets.value(settings.token)
     client = HetznerDnsClient(token, settings.endpoint, mask=secrets.mask, sleep=place.sleep)
-    return HetznerDnsBackend(client, tuple(estate.dns.zones), labels(estate.environment))
+    return DnsBackend(HetznerDns(client), _rules(estate, "hetzner"), estate.environment)
+
+
+def _rules(estate: Estate, provider: str) -> dict[str, Rules]:
+    """By zone of that provider; a zone without policy is only looked at."""
+    return {
+        name: Rules(estate.dns.policy_of(name) or "create-only", zone.ignore, zone.take_over)
+        for name, zone in estate.dns.zones.items()
+        if zone.provider == provider
+    }
 
 
 def _nomad(estate: Estate, place: Place, secrets: Resolver) -> Backend:

@@ -3,6 +3,7 @@ hecate:
   dns:
     zones:
       estate.test:
+        policy: sync
         ttl: 300
         records:
           "@": {TXT: "v=spf1 -all"}

@@ -115,7 +115,7 @@ def dns_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World
     token = secrets.token_hex(20)
     monkeypatch.setenv("HETZNER_TOKEN", token)
     emulator = HetznerDns(token, ("estate.test",))
-    zones = {"estate.test": {"ttl": 300, "records": {"@": {"TXT": "v=spf1 -all"}}}}
+    zones = {"estate.test": {"ttl": 300, "policy": "sync", "records": {"@": {"TXT": "v=spf1 -all"}}}}
     a, b, c = (f"{name}.estate.test" for name in "abc")
     dial = "127.0.0.1:1"
 

@@ -69,7 +69,7 @@ GOOD = {
     "health_checks": {"default": {"path": "/health", "unhealthy_status": 500}},
     "middleware": {"it": {"type": "headers", "config": {"set": {"X-A": "b"}}}, "gz": {"type": "encode"}},
     "auth_policies": [{"name": "staff", "groups": ["employees"]}],
-    "dns": {"zones": {"example.com": {"records": {"@": {"TXT": "v=spf1 -all"}}}}},
+    "dns": {"zones": {"example.com": {"policy": "sync", "records": {"@": {"TXT": "v=spf1 -all"}}}}},
 }
 
 

@@ -13,7 +13,7 @@ GOOD: dict[str, Any] = {
     "authentik": {"url": "https://hera.estate.test", "token": "vault:hecate/authentik#token"},
     "hetzner_dns": {"token": "env:HETZNER_TOKEN"},
     "auth_policies": {"staff": {"groups": ["staff"]}},
-    "dns": {"zones": {"estate.test": {"ttl": 300}}},
+    "dns": {"zones": {"estate.test": {"ttl": 300, "policy": "sync"}}},
     "routes": {"app.estate.test": {"upstreams": ["10.0.0.5:80"], "auth_policy": "staff", "dns": {"A": "203.0.113.1"}}},
 }
 
@@ -138,7 +138,7 @@ def test_skip_verify_needs_something_to_skip() -> None:
 def test_a_record_lies_in_a_zone_and_is_written_once() -> None:
     outside = {"app.other.test": {"upstreams": ["10.0.0.1:80"], "dns": {"A": "203.0.113.1"}}}
     assert "in no zone" in told(routes=outside)["hecate:routes:app.other.test:dns"]
-    twice = {"zones": {"estate.test": {"records": {"app": {"A": "203.0.113.2"}}}}}
+    twice = {"zones": {"estate.test": {"policy": "sync", "records": {"app": {"A": "203.0.113.2"}}}}}
     assert "keep one of the two" in told(dns=twice)["hecate:routes:app.estate.test:dns"]
 
 

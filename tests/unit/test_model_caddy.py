@@ -649,7 +649,7 @@ RICH: Sections = {
     "middleware": {"it": {"type": "cors", "config": {"origins": ["https://x.test"]}}, "gz": {"type": "encode"}},
     "certificates": {"providers": {"le": {"email": "a@b.test"}}},
     "monitoring": {"metrics": {"enabled": True}},
-    "dns": {"zones": {"estate.test": {"records": {"x": {"A": "192.0.2.1"}}}}},
+    "dns": {"zones": {"estate.test": {"policy": "sync", "records": {"x": {"A": "192.0.2.1"}}}}},
     "hetzner_dns": {"token": "env:T"},
     "auth_policies": {"staff": {"groups": ["staff"]}},
 }

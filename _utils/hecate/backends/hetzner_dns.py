@@ -1,98 +1,76 @@
-"""Hetzner DNS as a backend: rrsets of the pillar's zones, ours by their label."""
+"""Hetzner's Cloud API as a provider of DNS; ours by labels."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hecate.backends.dns import Rrset, ZoneSeen
 from hecate.clients.hetzner_dns import HetznerDnsClient
 from hecate.errors import NotFound
-from hecate.resource import Change, Resource, Snapshot
+from hecate.resource import Change
+
+MANAGED, ENVIRONMENT = "managed-by", "hecate-environment"
 
 
-@dataclass(frozen=True)
-class Seen:
-    """hcloud's own objects, by zone name and by resource id."""
-
-    zones: Mapping[str, Any]
-    rrsets: Mapping[str, Any]
-
-
-class HetznerDnsBackend:
-    """zones: names of the zones that are read. labels: the mark that makes an rrset ours."""
+class HetznerDns:
+    """A provider for backends.dns."""
 
     system = "hetzner_dns"
-    atomic = False
-    together = frozenset({"dns.rrset"})
-    brief = False
 
-    def __init__(self, client: HetznerDnsClient, zones: Collection[str], labels: Mapping[str, str]) -> None:
-        self._client, self._zones, self._labels = client, zones, dict(labels)
+    def __init__(self, client: HetznerDnsClient) -> None:
+        self._client = client
 
-    def observe(self, scope: Sequence[Resource]) -> Snapshot:
-        wanted = {r.id for r in scope}
-        needed = set(self._zones) | {r.key.split("/")[0] for r in scope}
-        if not needed:
-            return Snapshot({})
-        known = {str(zone.name): zone for zone in self._client.zones()}
-        missing = sorted(needed - known.keys())
-        if missing:
-            raise NotFound(
-                "hetzner_dns",
-                f"no zone {', '.join(missing)} in this project; create it, or use the token of the project that has it",
-                code=404,
-            )
-        owned, foreign, rrsets = {}, {}, {}
-        for name in sorted(needed):
-            for rrset in self._client.rrsets(known[name]):
-                resource = _resource(name, rrset)
-                rrsets[resource.id] = rrset
-                if self._labels.items() <= resource.spec["labels"].items():
-                    owned[resource.id] = resource
-                elif resource.id in wanted:
-                    foreign[resource.id] = resource
-        return Snapshot(owned, foreign, Seen(known, rrsets))
+    def zones(self, names: Sequence[str]) -> Mapping[str, ZoneSeen]:
+        found = {str(zone.name): zone for zone in self._client.zones()}
+        return {
+            name: ZoneSeen(name, found[name].ttl, getattr(found[name], "mode", "primary") != "secondary", found[name])
+            for name in names
+            if name in found
+        }
 
-    def normalise(self, want: Resource, have: Resource | None) -> Resource:
-        """Labels that others put on an rrset stay on it."""
-        if have is None:
-            return want
-        return want.with_spec({**want.spec, "labels": {**have.spec["labels"], **want.spec["labels"]}})
+    def rrsets(self, zone: ZoneSeen) -> Sequence[Rrset]:
+        return [_rrset(row) for row in self._client.rrsets(zone.raw)]
 
-    def apply(self, changes: Sequence[Change], snapshot: Snapshot) -> None:
-        seen: Seen = snapshot.raw
+    def write(self, zone: ZoneSeen, changes: Sequence[Change], seen: Mapping[str, Rrset]) -> None:
+        """Actions are awaited together: each takes a while, all together take about as long."""
         actions: list[Any] = []
         for change in changes:
-            actions += self._write(change, seen)
+            actions += self._write(zone, change, seen.get(change.id))
         self._client.wait(actions)
 
-    def _write(self, change: Change, seen: Seen) -> list[Any]:
+    def _write(self, zone: ZoneSeen, change: Change, there: Rrset | None) -> list[Any]:
         before, after = change.before, change.after
-        zone, name, kind = change.subject.key.split("/")
-        if before is None:
-            assert after is not None
-            return self._client.create(seen.zones[zone], name, kind, dict(after.spec))
-        rrset = seen.rrsets[change.id]
+        _, name, kind = change.subject.key.split("/")
+        if before is None or there is None:
+            if after is None:
+                return []
+            spec = {**after.spec, "labels": _labels(after.spec["owner"])}
+            return self._client.create(zone.raw, name, kind, spec)
         if after is None:
             try:
-                return self._client.delete(rrset)
+                return self._client.delete(there.raw)
             except NotFound:
                 return []
-        actions = []
+        actions: list[Any] = []
         if before.spec["records"] != after.spec["records"]:
-            actions += self._client.set_records(rrset, after.spec["records"])
+            actions += self._client.set_records(there.raw, after.spec["records"])
         if before.spec["ttl"] != after.spec["ttl"]:
-            actions += self._client.set_ttl(rrset, after.spec["ttl"])
-        if before.spec["labels"] != after.spec["labels"]:
-            self._client.set_labels(rrset, dict(after.spec["labels"]))
+            actions += self._client.set_ttl(there.raw, after.spec["ttl"])
+        if before.spec["owner"] != after.spec["owner"]:
+            others = {k: v for k, v in (there.raw.labels or {}).items() if k not in (MANAGED, ENVIRONMENT)}
+            self._client.set_labels(there.raw, {**others, **_labels(after.spec["owner"])})
         return actions
 
 
-def _resource(zone: str, rrset: Any) -> Resource:
-    spec = {
-        "records": sorted(record.value for record in rrset.records or ()),
-        "ttl": rrset.ttl,
-        "labels": dict(rrset.labels or {}),
-    }
-    return Resource("dns.rrset", f"{zone}/{rrset.name}/{rrset.type}", spec)
+def _rrset(row: Any) -> Rrset:
+    labels = dict(row.labels or {})
+    owner = labels.get(ENVIRONMENT, "") if labels.get(MANAGED) == "hecate" else ""
+    records = {record.value: record.comment or "" for record in row.records or ()}
+    protected = bool((row.protection or {}).get("change"))
+    return Rrset(row.name, row.type, records, row.ttl, owner, protected, row)
+
+
+def _labels(owner: str) -> dict[str, str]:
+    """The mark of what Hecate made; others' labels stay beside it."""
+    return {MANAGED: "hecate", ENVIRONMENT: owner} if owner else {}

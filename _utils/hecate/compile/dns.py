@@ -8,12 +8,6 @@ from hecate.model.estate import Estate
 from hecate.resource import Resource
 
 TXT_CHUNK = 255  # RFC 1035, 3.3: a character-string holds at most 255 octets
-MARK = "managed-by"
-
-
-def labels(environment: str) -> dict[str, str]:
-    """The ownership mark on every rrset that Hecate made."""
-    return {MARK: "hecate", "hecate-environment": environment}
 
 
 def compile_dns(estate: Estate) -> list[Resource]:
@@ -37,7 +31,7 @@ def compile_dns(estate: Estate) -> list[Resource]:
             {
                 "records": sorted(_value(kind, v) for v in values),
                 "ttl": records.ttl or estate.dns.ttl_of(zone),
-                "labels": labels(estate.environment),
+                "owner": estate.environment,
             },
             origin=origin,
         )

@@ -1,70 +1,41 @@
-"""Records and zones."""
+"""Zones, and who may change what in them."""
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from hecate.model.fields import Host, SecretRef, Section, Ttl, Url, awaited, one_or_many
-
-
-def _ipv4(text: str) -> str:
-    try:
-        return str(ipaddress.IPv4Address(text))
-    except ValueError as err:
-        raise ValueError("not an IPv4 address, like 203.0.113.10") from err
-
-
-def _ipv6(text: str) -> str:
-    try:
-        return str(ipaddress.IPv6Address(text))
-    except ValueError as err:
-        raise ValueError("not an IPv6 address, like 2001:db8::10") from err
-
-
-def _text(text: str) -> str:
-    if '"' in text or any(ord(c) < 32 for c in text):
-        raise ValueError("write the text itself, without quotes and line breaks; quoting is Hecate's part")
-    return text
-
-
-Many = BeforeValidator(one_or_many)
-Ipv4s = Annotated[tuple[Annotated[str, AfterValidator(awaited(_ipv4))], ...], Many, Field(min_length=1)]
-Ipv6s = Annotated[tuple[Annotated[str, AfterValidator(awaited(_ipv6))], ...], Many, Field(min_length=1)]
-Texts = Annotated[tuple[Annotated[str, AfterValidator(awaited(_text))], ...], Many, Field(min_length=1)]
-
-
-class Records(Section):
-    """The records of one name, by type. A name with a CNAME has no other records."""
-
-    A: Ipv4s | None = Field(None, description="IPv4 addresses.")
-    AAAA: Ipv6s | None = Field(None, description="IPv6 addresses.")
-    CNAME: Host | None = Field(None, description="The name that it stands for.")
-    TXT: Texts | None = Field(None, description="Texts.")
-    ttl: Ttl | None = Field(None, description="Seconds; the zone's own default when absent.")
-
-    @model_validator(mode="after")
-    def _alone(self) -> Records:
-        if self.CNAME and (self.A or self.AAAA or self.TXT):
-            raise ValueError("a name with a CNAME cannot have other records (RFC 1034, 3.6.2)")
-        if not (self.A or self.AAAA or self.CNAME or self.TXT):
-            raise ValueError("no record here; give A, AAAA, CNAME or TXT")
-        return self
-
-    def by_type(self) -> dict[str, list[str]]:
-        """Values by record type, each sorted: the order of records in a set means nothing."""
-        values: dict[str, Any] = {"A": self.A, "AAAA": self.AAAA, "TXT": self.TXT}
-        found = {kind: sorted(set(value)) for kind, value in values.items() if value}
-        return found | ({"CNAME": [self.CNAME]} if self.CNAME else {})
+from hecate.model.fields import Address, Host, Line, Listed, SecretRef, Section, Slug, Ttl, Url
+from hecate.model.records import Records
 
 
 class Zone(Section):
-    """A zone that exists at the provider. Only rrsets with Hecate's label are ever changed."""
+    """A zone, and what Hecate may do in it. Only rrsets with Hecate's mark are ever changed."""
 
+    policy: Literal["sync", "upsert-only", "create-only"] | None = Field(
+        None,
+        description="sync: what pillar no longer has is removed; upsert-only: nothing is removed; create-only: nothing "
+        "is changed either. Required where anything is to be written.",
+    )
+    provider: Slug = Field("hetzner", description="hetzner, or a name under hecate:rfc2136.")
+    create: bool = Field(False, description="Make the zone where it isn't there. It is never deleted.")
     ttl: Ttl | None = Field(None, description="For records without a TTL of their own, seconds.")
     records: dict[str, Records] = Field({}, description="By name relative to the zone; @ is the zone itself.")
+    ignore: Annotated[tuple[Line, ...], Listed] = Field(
+        (), description="Names (globs, relative to the zone) that don't exist for Hecate: never changed, never counted."
+    )
+    take_over: bool = Field(
+        False,
+        description="All of the zone is Hecate's, but for SOA, NS at the apex, _acme-challenge and `ignore`.",
+    )
+    deletes: int | None = Field(
+        None, ge=0, description="More deletions at once want a word; absent: hecate:safety."
+    )
+    percent: int | None = Field(None, ge=0, le=100, description="So does a larger share; absent: hecate:safety.")
+    nameservers: Annotated[tuple[Address, ...], Listed] = Field(
+        (), description="Who is asked whether a change has arrived, host:port; absent: the zone's own name servers."
+    )
 
     @model_validator(mode="after")
     def _names(self) -> Zone:
@@ -84,8 +55,9 @@ class RecordTemplate(Section):
 class Dns(Section):
     """All zones that Hecate may write to."""
 
-    provider: Literal["hetzner"] = Field("hetzner", description="Who serves the zones.")
+    provider: Slug = Field("hetzner", description="Who serves the zones.")
     default_ttl: Ttl | None = Field(None, description="Of zones without a ttl of their own, seconds.")
+    policy: Literal["sync", "upsert-only", "create-only"] | None = Field(None, description="Of zones that say none.")
     zones: dict[Host, Zone] = Field({}, description="By name; a list of names is short for zones without records.")
     templates: dict[str, RecordTemplate] = Field(
         {}, description="By name, or a list of mappings with `name`. Nothing refers to them yet."
@@ -105,6 +77,9 @@ class Dns(Section):
             if len({name for name in names if isinstance(name, str)}) == len(templates):
                 data["templates"] = {row["name"]: {k: v for k, v in row.items() if k != "name"} for row in templates}
         return data
+
+    def policy_of(self, zone: str) -> str | None:
+        return self.zones[zone].policy or self.policy
 
     def ttl_of(self, zone: str) -> int | None:
         return self.zones[zone].ttl or self.default_ttl
@@ -131,3 +106,13 @@ class HetznerDns(Section):
 
     token: SecretRef = Field(description="Of the project that has the zones; read and write.")
     endpoint: Url = Field("https://api.hetzner.cloud/v1", description="Base of the API, with /v1.")
+
+
+class Rfc2136(Section):
+    """A name server that takes dynamic updates (RFC 2136), signed with TSIG (RFC 8945)."""
+
+    server: Address = Field(description="host:port of the primary, for updates and zone transfers.")
+    key: Line = Field(description="Name of the TSIG key.")
+    secret: SecretRef = Field(description="The key itself, base64.")
+    algorithm: Literal["hmac-sha256", "hmac-sha384", "hmac-sha512"] = Field("hmac-sha256", description="Of the key.")
+    timeout: int = Field(10, ge=1, le=300, description="Seconds a message.")

@@ -11,7 +11,7 @@ from pydantic import Field
 from hecate.errors import Problem
 from hecate.model.caddy import Caddy, Edge, Monitoring
 from hecate.model.certificates import ISSUERS, Certificates
-from hecate.model.dns import Dns, HetznerDns, clash, relative_name
+from hecate.model.dns import Dns, HetznerDns, Rfc2136, clash, relative_name
 from hecate.model.fields import HostPattern, Line, Section, Slug, path_pattern
 from hecate.model.identity import Authentik, AuthPolicy, ForwardAuth
 from hecate.model.infrastructure import (
@@ -41,6 +41,7 @@ class Estate(Section):
     edges: dict[str, Edge] = {}
     authentik: Authentik | None = None
     hetzner_dns: HetznerDns | None = None
+    rfc2136: dict[Slug, Rfc2136] = Field({}, description="Name servers that take dynamic updates, by name.")
     vault: Vault | None = None
     store: Store = Store()
     terraform: Terraform | None = None
@@ -272,8 +273,24 @@ class Estate(Section):
                 if other and clash(route.dns, other):
                     why = f"also written under hecate:dns:zones:{zone}:records; keep one of the two"
                     yield Problem(f"hecate:routes:{host}:dns", name, why)
-        if (written or any(r.dns for r in self.routes.values())) and not self.hetzner_dns:
-            yield Problem("hecate:dns", "", "needs the section hecate:hetzner_dns with a token reference")
+        yield from self._zones({zone for zone, _ in written} | self._zones_of_routes())
+
+    def _zones_of_routes(self) -> set[str]:
+        named = ((host, *route.hosts) for host, route in self.routes.items() if route.dns)
+        return {zone for names in named for name in names if (zone := self.dns.zone_of(name))}
+
+    def _zones(self, written: set[str]) -> Iterator[Problem]:
+        """written: zones that something is wanted of."""
+        for name, zone in self.dns.zones.items():
+            path = f"hecate:dns:zones:{name}"
+            if zone.provider not in ("hetzner", *self.rfc2136):
+                known = ", ".join(["hetzner", *self.rfc2136])
+                yield Problem(f"{path}:provider", zone.provider, f"no such provider; there are: {known}")
+            if name in written and self.dns.policy_of(name) is None:
+                why = "say what may be done in this zone: sync, upsert-only or create-only (docs/pillar.md)"
+                yield Problem(f"{path}:policy", "", why)
+            if name in written and zone.provider == "hetzner" and not self.hetzner_dns:
+                yield Problem("hecate:dns", "", "needs the section hecate:hetzner_dns with a token reference")
 
 
 def _pattern_problems(path: str, method: str, pattern: str) -> Iterator[Problem]:

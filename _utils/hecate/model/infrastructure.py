@@ -115,6 +115,8 @@ class Safety(Section):
     updates: int = Field(100, ge=0, description="More updates than this in one plan want `allow=updates`.")
     deletes: int = Field(5, ge=0, description="More deletions than this in one plan want `allow=deletes`.")
     percent: int = Field(
-        30, ge=0, le=100,
+        30,
+        ge=0,
+        le=100,
         description="So does a larger share of what Hecate owns there, once it owns more than `deletes` objects.",
     )

@@ -9,7 +9,6 @@ from pydantic import Field, model_validator
 
 from hecate.errors import Problem
 from hecate.model.certificates import Certificates
-from hecate.model.dns import Records
 from hecate.model.fields import (
     File,
     HeaderName,
@@ -24,6 +23,7 @@ from hecate.model.fields import (
     Slug,
 )
 from hecate.model.middleware import ErrorPages, Headers, Maintenance, Redirect, Rewrite
+from hecate.model.records import Records
 from hecate.model.upstreams import Pool
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
