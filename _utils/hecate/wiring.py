@@ -233,7 +233,7 @@ def _rules(estate: Estate, provider: str) -> dict[str, Rules]:
     return {
         name: Rules(estate.dns.policy_of(name) or "create-only", zone.ignore, zone.take_over)
         for name, zone in estate.dns.zones.items()
-        if zone.provider == provider
+        if estate.dns.provider_of(name) == provider
     }
 
 

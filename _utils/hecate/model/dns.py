@@ -18,7 +18,7 @@ class Zone(Section):
         description="sync: what pillar no longer has is removed; upsert-only: nothing is removed; create-only: nothing "
         "is changed either. Required where anything is to be written.",
     )
-    provider: Slug = Field("hetzner", description="hetzner, or a name under hecate:rfc2136.")
+    provider: Slug | None = Field(None, description="hetzner, or a name under hecate:rfc2136; absent: hecate:dns:provider.")
     create: bool = Field(False, description="Make the zone where it isn't there. It is never deleted.")
     ttl: Ttl | None = Field(None, description="For records without a TTL of their own, seconds.")
     records: dict[str, Records] = Field({}, description="By name relative to the zone; @ is the zone itself.")
@@ -80,6 +80,9 @@ class Dns(Section):
 
     def policy_of(self, zone: str) -> str | None:
         return self.zones[zone].policy or self.policy
+
+    def provider_of(self, zone: str) -> str:
+        return self.zones[zone].provider or self.provider
 
     def ttl_of(self, zone: str) -> int | None:
         return self.zones[zone].ttl or self.default_ttl

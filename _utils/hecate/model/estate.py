@@ -283,13 +283,15 @@ class Estate(Section):
         """written: zones that something is wanted of."""
         for name, zone in self.dns.zones.items():
             path = f"hecate:dns:zones:{name}"
-            if zone.provider not in ("hetzner", *self.rfc2136):
+            provider = self.dns.provider_of(name)
+            if provider not in ("hetzner", *self.rfc2136):
+                where = f"{path}:provider" if zone.provider else "hecate:dns:provider"
                 known = ", ".join(["hetzner", *self.rfc2136])
-                yield Problem(f"{path}:provider", zone.provider, f"no such provider; there are: {known}")
+                yield Problem(where, provider, f"no such provider; there are: {known}")
             if name in written and self.dns.policy_of(name) is None:
                 why = "say what may be done in this zone: sync, upsert-only or create-only (docs/pillar.md)"
                 yield Problem(f"{path}:policy", "", why)
-            if name in written and zone.provider == "hetzner" and not self.hetzner_dns:
+            if name in written and provider == "hetzner" and not self.hetzner_dns:
                 yield Problem("hecate:dns", "", "needs the section hecate:hetzner_dns with a token reference")
 
 
