@@ -27,7 +27,7 @@ def rollback(system, transaction):
     """
     Undo what one transaction changed here; the ids that were put back. Repeatable.
 
-    system: caddy, authentik, hetzner_dns, nomad or terraform.
+    system: caddy, authentik, hetzner_dns, rfc2136, nomad or terraform.
     transaction: id of a deploy, as ``salt-run hecate.history`` lists them.
 
     CLI Example:

@@ -22,6 +22,7 @@ from hecate.store.deployments import COMMITTING, DONE, FAILED, RUNNING, UNDONE, 
 from hecate.verify import verify
 
 CONTROLLER = "hecate-controller"
+RECORDS = ("hetzner_dns", "rfc2136")  # systems whose deletions wait until the routes are gone
 WAIT = 20  # seconds between two looks whether a target still works on its call
 
 
@@ -40,6 +41,10 @@ class Step:
     name: str
     minion: str
     system: str
+
+    def part(self, hold: str = "", name: str = "") -> dict[str, str]:
+        """Its part in a deploy; hold: "deletions" leaves what is to go for a later part of the same target."""
+        return {"name": name or self.name, "minion": self.minion, "system": self.system, "hold": hold}
 
     @property
     def module(self) -> str:
@@ -135,7 +140,7 @@ class Master:
         return {
             "transaction": hecate_salt.new_transaction(),
             "allow": [allow] if isinstance(allow, str) else list(allow),
-            "targets": [{"name": s.name, "minion": s.minion, "system": s.system} for s in listed],
+            "targets": _parts(listed),
         }
 
     def preflight(self) -> str:
@@ -234,8 +239,9 @@ class Master:
             "nomad": targets.controller,
             "authentik": targets.authentik,
             "hetzner_dns": targets.dns,
+            "rfc2136": targets.dns if _dynamic(raw) else "",
         }
-        listed = [Step(system, minion, system) for system, minion in single.items() if raw.get(system)]
+        listed = [Step(system, minion, system) for system, minion in single.items() if minion and raw.get(system)]
         return listed + [Step(edge, edge, "caddy") for edge in edges]
 
     def _call(self, step: Step, function: str, *args: Any) -> Any:
@@ -293,6 +299,28 @@ class Master:
 def _targets(deployment: Deployment) -> list[Step]:
     """The targets as they were when it began, in their order."""
     return [Step(**target) for target in deployment.targets]
+
+
+def _dynamic(raw: Mapping[str, Any]) -> bool:
+    """Whether a zone of this (unchecked) pillar is served by one of hecate:rfc2136."""
+    found = raw.get("dns")
+    dns = found if isinstance(found, Mapping) else {}
+    zones = dns.get("zones") or {}
+    rows = [(zones[name] if isinstance(zones, Mapping) else None) for name in zones]
+    used = [(row.get("provider") if isinstance(row, Mapping) else None) or dns.get("provider") for row in rows]
+    return any(name in used for name in raw.get("rfc2136") or ())
+
+
+def _parts(steps: Sequence[Step]) -> list[dict[str, str]]:
+    """Targets in the order of a deploy. A record is there before its route, and goes after it.
+
+    Both parts of a DNS target are one transaction in one journal. A rollback puts it back where its first
+    part stands: after the edges, so new records outlive their routes there too.
+    """
+    edges = any(step.system == "caddy" for step in steps)
+    late = [step for step in steps if edges and step.system in RECORDS]
+    first = [step.part("deletions" if step in late else "") for step in steps]
+    return first + [step.part(name=f"{step.name} deletions") for step in late]
 
 
 def _line(deployment: Deployment) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import salt.pillar
+import yaml
 from hecate import importing, model, report, wiring
 from hecate.engine import Wish
 from hecate.errors import ApplyFailed, HecateError, OutputsPending
@@ -65,7 +66,7 @@ class Site:
         base = {k: v for k, v in (self.pillar.get("hecate") or {}).items() if k not in ("routes", "workloads")}
         zones = (base.get("dns") or {}).get("zones") or {}
         bare = {name: {k: v for k, v in (zone or {}).items() if k != "records"} for name, zone in zones.items()}
-        hecate = {**base, "dns": {"zones": bare}, **overlay}
+        hecate = {**base, "dns": {**(base.get("dns") or {}), "zones": bare}, **overlay}
         return Site(self.opts, self.salt, {**self.pillar, "hecate": hecate})
 
 
@@ -203,7 +204,7 @@ def managed(site: Site, system: str, name: str, *, test: bool) -> dict[str, Any]
         if not wiring.is_managed(system, estate):
             return None
         target = wiring.target(system, estate, site.place())
-        return target, target.wish
+        return target, replace(target.wish, hold=site.run.get("hold") == "deletions")
 
     return _state(site, system, name, wish, test)
 
@@ -447,3 +448,46 @@ def part_of(made: dict[str, Any], show: str | None) -> Any:
     if show is not None and show not in made:
         raise HecateError(f"show is one of {', '.join(made)}")
     return made if show is None else made[show]
+
+
+# Zones: what was kept, what is there, whether it has arrived
+
+
+def zone_files(site: Site, zone: str) -> list[str]:
+    """Names of the zonefiles that are kept of a zone here, oldest first. Asks nobody."""
+    return wiring.zonefiles(site.place()).names(zone)
+
+
+def zone_exported(site: Site, system: str, zone: str) -> str:
+    return wiring.exported(wiring.zoned(site.overlaid({}).target(system), zone))
+
+
+def zone_restored(
+    site: Site, system: str, zone: str, file: str, *, test: bool, strangers: bool, allow: Sequence[str]
+) -> dict[str, Any]:
+    """{diff, plan, changes}; changes are empty in a test. file: a kept one's name, or the path of any other."""
+    made = wiring.zoned(site.overlaid({}).target(system), zone)
+    allowed = [allow] if isinstance(allow, str) else list(allow)
+    text = read_text(file) if file.startswith("/") else wiring.zonefiles(site.place()).read(zone, file)
+    engine, wish = wiring.restoring(made, site.place(), text, strangers)
+    engine.limits = replace(engine.limits, allow=engine.limits.allow | frozenset(allowed))
+    diff = wiring.zone_differences(made, text)
+    if test:
+        return {"diff": diff, "plan": report.plan_text(engine.plan(wish), zone), "changes": {}}
+    plan = engine.apply(wish, new_transaction()).plan
+    return {"diff": diff, "plan": report.plan_text(plan, zone), "changes": report.salt_changes(plan)}
+
+
+def zone_imported(site: Site, system: str, zone: str) -> dict[str, Any]:
+    """{pillar, yaml, adopt, left}"""
+    pillar, adopt, left = wiring.importable(wiring.zoned(site.overlaid({}).target(system), zone))
+    return {"pillar": pillar, "yaml": yaml.safe_dump(pillar, sort_keys=False), "adopt": adopt, "left": left}
+
+
+def zone_serials(site: Site) -> dict[str, int | None]:
+    estate = model.parse(site.pillar)
+    return wiring.name_servers(estate, site.place()).serials(estate.dns.zones)
+
+
+def zone_drift(site: Site) -> dict[str, Any]:
+    return wiring.zones_moved(site.place(), zone_serials(site))

@@ -7,9 +7,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import caddy, table
+from bench import caddy, dns, table
 
-AREAS: dict[str, Callable[[int], list[table.Row]]] = {"caddy": caddy.measure}
+AREAS: dict[str, Callable[[int], list[table.Row]]] = {"caddy": caddy.measure, "dns": dns.measure}
 
 
 def main() -> int:

@@ -58,7 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
     folder = pathlib.Path(parser.parse_args(arguments).dir)
     known = environment(folder)
     print(
-        "deploying: salt-run state.orch hecate.deploy (preflight, terraform, nomad, authentik, dns, caddy, verify)",
+        "deploying: salt-run state.orch hecate.deploy "
+        "(preflight, terraform, nomad, authentik, dns, caddy, dns deletions, verify)",
         flush=True,
     )
     if not deploy(known):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from hecate.backends import Backend
 from hecate.collector import paused
@@ -13,6 +13,23 @@ from hecate.journal import Entry, Journal
 from hecate.plan import Limits, Plan, make_plan
 from hecate.queue import Queue, Ticket
 from hecate.resource import Change, Resource, Snapshot, by_id
+
+
+class Attendant(Protocol):
+    """What a system wants done around its applies, beside the writes themselves."""
+
+    def forecast(self, plan: Plan, snapshot: Snapshot) -> Plan:
+        """The plan with what else is known of it: its notes, its budget."""
+        ...
+
+    def before(self, plan: Plan, snapshot: Snapshot, transaction: str) -> None:
+        """Called before the first write; raising stops the apply with nothing written."""
+        ...
+
+    def after(self, plan: Plan, snapshot: Snapshot) -> Plan:
+        """Called when all is written and confirmed; raising has everything put back."""
+        ...
+
 
 LOST_RACES = 3
 PATIENCE = 60.0  # seconds that a partial wish waits for its turn
@@ -33,11 +50,13 @@ class Wish:
 
     resources: the whole desired set, or some of it when `partial`: then everything else that
     Hecate owns there is left as it is, but for the ids in `absent`.
+    hold: what is to go stays for now; the same wish without `hold` removes it later.
     """
 
     resources: tuple[Resource, ...] = ()
     absent: tuple[str, ...] = ()
     partial: bool = False
+    hold: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {"resources": [r.to_json() for r in self.resources], "absent": list(self.absent)}
@@ -84,11 +103,13 @@ class Engine:
         adopt: Collection[str] = (),
         limits: Limits | None = None,
         interval: float = 0,
+        attendant: Attendant | None = None,
     ):
         """interval: least seconds between two writes, in which partial wishes gather."""
         self.backend, self.journal, self.interval = backend, journal, interval
         self.adopt, self.limits = frozenset(adopt), limits or Limits()
         self.queue = Queue(journal.folder / "queue")
+        self.attendant = attendant
 
     def plan(self, wish: Wish) -> Plan:
         """What an apply would do now. Writes nothing."""
@@ -113,9 +134,13 @@ class Engine:
         plan.refuse_if_unsafe()
         if not plan:
             return Outcome(plan, transaction, recovered)
+        if self.attendant:
+            self.attendant.before(plan, snapshot, transaction)
         try:
             plan = self._write(wish, snapshot, plan, transaction, shared)
             self._confirm(wish)
+            if self.attendant:
+                plan = self.attendant.after(plan, snapshot)
         except Exception as err:  # whatever broke it, the target is put back before it is told
             self._compensate(transaction, err)
         if not shared:
@@ -169,7 +194,8 @@ class Engine:
         snapshot = self.backend.observe(wish.resources)
         view = wish.view(snapshot)
         plan = make_plan(wish.resources, view, self.backend.normalise, adopt=self.adopt, limits=self.limits)
-        return snapshot, plan
+        plan = plan.holding_deletions() if wish.hold else plan
+        return snapshot, self.attendant.forecast(plan, snapshot) if self.attendant else plan
 
     def _write(self, wish: Wish, snapshot: Snapshot, plan: Plan, transaction: str, shared: bool) -> Plan:
         """Write the plan; one that lost the race to somebody else's write is made anew, never forced."""

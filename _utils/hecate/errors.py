@@ -6,6 +6,8 @@ HecateError
 ├── UnsafePlan             the plan needs a word of consent; names the overrides
 ├── Conflict               an object with that name exists and is not Hecate's
 ├── NotConverged           applied, planned again, and something still differs
+├── NotPropagated          written, but name servers still answer otherwise; says which, and what
+├── OverBudget             the API's rate limit would stop the run half-way; nothing was written
 ├── ApplyFailed            an apply broke off; says whether everything was undone
 ├── TransactionOpen        another transaction has not been closed on this target
 ├── JournalDamaged         the undo journal cannot be read; nothing is touched
@@ -89,6 +91,25 @@ class Conflict(HecateError):
 
 class NotConverged(HecateError):
     """The system still differs from the pillar after an apply that reported success."""
+
+
+class NotPropagated(HecateError):
+    """Name servers did not answer as planned in time. late: server, question, what it answered."""
+
+    def __init__(self, late: Sequence[tuple[str, str, str]], waited: float) -> None:
+        self.late = tuple(late)
+        shown = [f"  {server} answers {question} with {answer}" for server, question, answer in self.late[:20]]
+        more = [f"  and {len(self.late) - 20} more"] if len(self.late) > 20 else []
+        head = f"after {waited:.0f} s these name servers do not answer as planned:"
+        super().__init__("\n".join([head, *shown, *more]))
+
+
+class OverBudget(HecateError):
+    """A run needs more API calls than are left, and would be stopped half-way. wait: seconds until they were there."""
+
+    def __init__(self, system: str, needed: int, remaining: int, wait: float, advice: str) -> None:
+        self.system, self.needed, self.remaining, self.wait = system, needed, remaining, wait
+        super().__init__(f"{system}: this takes about {needed} API calls and {remaining} are left: {advice}")
 
 
 class ApplyFailed(HecateError):

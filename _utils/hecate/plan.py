@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from hecate.budget import Budget
 from hecate.errors import Conflict, UnsafePlan
 from hecate.resource import Change, Resource, Snapshot, by_id
 
@@ -16,6 +18,8 @@ PRECIOUS = {  # kinds of which even one deletion wants consent: the word, and wh
     "caddy.route": ("route", "the last route of {} would go"),
     "terraform.configuration": ("destroy", "everything that the Terraform configuration {} made would be destroyed"),
 }
+RRSET = "dns.rrset"
+DELEGATING = ("NS", "MX", "CAA")  # at the apex: who answers for the zone, gets its mail, issues its certificates
 Normalise = Callable[[Resource, "Resource | None"], Resource]
 
 
@@ -25,21 +29,28 @@ class Limits:
 
     deletes: at most this many deletions. percent: and at most this share of what Hecate owns
     there, counted once there are more than `deletes` objects. updates: at most this many updates.
-    allow: the overrides given.
+    allow: the overrides given. zones: (deletes, percent) of a DNS zone; each zone is weighed by itself,
+    and its share counts from the second deletion on, however small the zone.
     """
 
     updates: int = 100
     deletes: int = 5
     percent: int = 30
     allow: frozenset[str] = frozenset()
+    zones: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """An ordered list of changes to one target, fit to be shown, saved and applied as reviewed."""
+    """An ordered list of changes to one target, fit to be shown, saved and applied as reviewed.
+
+    notes: what else a person should know of it. budget: the API calls that it takes, where they are counted.
+    """
 
     changes: tuple[Change, ...]
     unsafe: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    budget: Budget | None = field(default=None, compare=False)
 
     def __bool__(self) -> bool:
         return bool(self.changes)
@@ -49,6 +60,11 @@ class Plan:
         """A short fingerprint of exactly these changes in exactly this order."""
         text = json.dumps([c.to_json() for c in self.changes], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def holding_deletions(self) -> Plan:
+        """Without the deletions that can wait: a later step of the same deploy does them. The risks stay told."""
+        first = in_the_way(self.changes)
+        return replace(self, changes=tuple(c for c in self.changes if c.after or c.id in first))
 
     def refuse_if_unsafe(self) -> None:
         """Raise UnsafePlan, naming every override that would let the plan pass."""
@@ -60,6 +76,8 @@ class Plan:
             "digest": self.digest,
             "changes": [change.to_json() for change in self.changes],
             "unsafe": list(self.unsafe),
+            **({"notes": list(self.notes)} if self.notes else {}),
+            **({"budget": self.budget.to_json()} if self.budget else {}),
         }
 
 
@@ -91,23 +109,42 @@ def make_plan(
         raise Conflict(sorted(strangers))
     changes += [Change(have, None) for name, have in snapshot.owned.items() if name not in wanted]
     ordered = tuple(order(changes))
-    unsafe = tuple(risks(ordered, len(snapshot.owned), limits)) if limits else ()
+    unsafe = tuple(risks(ordered, snapshot.owned.values(), limits)) if limits else ()
     return Plan(ordered, unsafe)
 
 
 def order(changes: Iterable[Change]) -> list[Change]:
     """Creations and updates with what they need first; deletions after them, in the opposite order.
 
+    What stands in the way of a creation is deleted before everything else.
     Within a level the order is alphabetical, so the same wish always gives the same plan.
     """
     pending = list(changes)
     kept = {c.id: c.subject.needs for c in pending if c.after}
     gone = {c.id: c.subject.needs for c in pending if not c.after}
-    kept_levels, gone_levels = levels(kept), levels(gone)
+    kept_levels, gone_levels, first = levels(kept), levels(gone), in_the_way(pending)
     return sorted(
         pending,
-        key=lambda c: (0, kept_levels[c.id], c.id) if c.after else (1, -gone_levels[c.id], c.id),
+        key=lambda c: (
+            (1, kept_levels[c.id], c.id) if c.after else (0 if c.id in first else 2, -gone_levels[c.id], c.id)
+        ),
     )
+
+
+def in_the_way(changes: Iterable[Change]) -> set[str]:
+    """Deletions that must come before a creation: a CNAME has no other records beside it (RFC 1034, 3.6.2)."""
+    gone: dict[str, list[Change]] = {}
+    made: dict[str, list[Change]] = {}
+    for change in changes:
+        if change.kind == RRSET and change.verb != "update":
+            name = change.subject.key.rpartition("/")[0]
+            (made if change.after else gone).setdefault(name, []).append(change)
+    return {
+        old.id
+        for name, olds in gone.items()
+        for old in olds
+        if any("CNAME" in (_type(old), _type(new)) for new in made.get(name, ()))
+    }
 
 
 def levels(needs: Mapping[str, Collection[str]]) -> dict[str, int]:
@@ -126,23 +163,45 @@ def levels(needs: Mapping[str, Collection[str]]) -> dict[str, int]:
     return depth
 
 
-def risks(changes: Iterable[Change], owned: int, limits: Limits) -> list[str]:
+def risks(changes: Iterable[Change], owned: Collection[Resource], limits: Limits) -> list[str]:
     """The reasons why these changes want consent, each ending with the override that gives it."""
     found = []
     listed = list(changes)
     deletions = [c for c in listed if c.verb == "delete"]
     updates = sum(c.verb == "update" for c in listed)
     if updates > limits.updates:
-        found.append(("updates", f"{updates} of {owned} objects would be changed"))
-    share = 100 * len(deletions) / owned if owned else 0
-    too_many = len(deletions) > limits.deletes
-    if too_many or (owned > limits.deletes and share > limits.percent):
-        found.append(("deletes", f"{len(deletions)} of {owned} objects would be deleted"))
-    for change in listed:
-        if change.verb != "create" and change.kind == "dns.rrset" and "/@/" in change.subject.key:
-            found.append((f"apex:{change.subject.key}", f"{change.verb} of the apex record {change.subject.key}"))
+        found.append(("updates", f"{updates} of {len(owned)} objects would be changed"))
+    there = Counter(_weighed_in(resource) for resource in owned)
+    for place, count in sorted(Counter(_weighed_in(change.subject) for change in deletions).items()):
+        if _too_many(place, count, there[place], limits) and "deletes" not in limits.allow:
+            word, where = (f"deletes:{place}", f" in {place}") if place else ("deletes", "")
+            found.append((word, f"{count} of {there[place]} objects{where} would be deleted"))
+    found += [(f"apex:{c.subject.key}", f"{c.verb} of the apex record {c.subject.key}") for c in listed if _bares(c)]
     for change in deletions:
         if change.kind in PRECIOUS:
             word, loss = PRECIOUS[change.kind]
             found.append((f"{word}:{change.subject.key}", loss.format(change.subject.key)))
     return [f"{what}; to allow it: allow={word}" for word, what in found if word not in limits.allow]
+
+
+def _weighed_in(resource: Resource) -> str:
+    """The zone of an rrset: much of a small zone is little beside a large one. Everything else together."""
+    return resource.key.partition("/")[0] if resource.kind == RRSET else ""
+
+
+def _too_many(zone: str, deletions: int, owned: int, limits: Limits) -> bool:
+    """Whether that many deletions want a word; zone: "" for what belongs to none."""
+    deletes, percent = limits.zones.get(zone, (limits.deletes, limits.percent))
+    counts = deletions > 1 if zone else owned > deletes
+    return deletions > deletes or (counts and 100 * deletions > percent * owned)
+
+
+def _bares(change: Change) -> bool:
+    """Whether something at the apex of a zone would be lost: any rrset, or who answers there for what."""
+    if change.kind != RRSET or "/@/" not in change.subject.key:
+        return False
+    return change.verb == "delete" or (change.verb == "update" and _type(change) in DELEGATING)
+
+
+def _type(change: Change) -> str:
+    return change.subject.key.rpartition("/")[2]

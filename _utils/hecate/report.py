@@ -21,6 +21,8 @@ def plan_text(plan: Plan, title: str = "") -> str:
         if change.verb == "update":
             lines += [f"      {path}: {_short(old)} -> {_short(new)}" for path, old, new in differences(change)]
     lines += [f"  ! {reason}" for reason in plan.unsafe]
+    lines += [f"  {note}" for note in plan.notes]
+    lines += [f"  {plan.budget.text()}"] if plan.budget else []
     return "\n".join(lines)
 
 

@@ -42,8 +42,8 @@ def verify(estate: Estate, roots: Mapping[str, str], sleep: Callable[[float], No
     jobs: list[tuple[str, Callable[[], str]]] = []
     for host, route in estate.routes.items():
         for name in (host, *route.hosts):
-            if route.dns:
-                for kind, values in route.dns.by_type().items():
+            if records := estate.records_of(route, name):
+                for kind, values in records.by_type().items():
                     jobs.append((f"dns {name} {kind}", _dns_job(estate, name, kind, values)))
             for edge_id, edge in estate.edges.items():
                 job = _http_job(estate, name, edge, roots.get(edge_id), host in protected)

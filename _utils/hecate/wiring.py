@@ -13,19 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from hecate import certificates as inventory
-from hecate import model
+from hecate import model, zonefile
 from hecate.backends import Backend
 from hecate.backends.authentik import AuthentikBackend
 from hecate.backends.caddy import CaddyBackend, saved_resource
 from hecate.backends.caddy_certificates import CertificateFiles
-from hecate.backends.dns import DnsBackend, Rules
+from hecate.backends.dns import DnsBackend, Rules, ZoneSeen
 from hecate.backends.hetzner_dns import HetznerDns
 from hecate.backends.nomad import NomadBackend
+from hecate.backends.rfc2136 import Rfc2136, Rfc2136Backend, the_one_with
 from hecate.backends.terraform import TerraformBackend, source_digest
+from hecate.clients import nameserver
 from hecate.clients.authentik import AuthentikClient
 from hecate.clients.caddy import CaddyClient
 from hecate.clients.hetzner_dns import HetznerDnsClient
 from hecate.clients.nomad import NomadClient
+from hecate.clients.rfc2136 import Rfc2136Client
 from hecate.clients.terraform import TerraformClient
 from hecate.clients.vault import VaultClient
 from hecate.collector import paused
@@ -36,10 +39,11 @@ from hecate.compile.dns import compile_dns
 from hecate.compile.nomad import compile_nomad
 from hecate.compile.terraform import compile_terraform
 from hecate.engine import Engine, Wish
-from hecate.errors import InvalidPillar, Problem
+from hecate.errors import HecateError, InvalidPillar, NotFound, Problem
 from hecate.journal import Journal
 from hecate.model import Estate
 from hecate.model.caddy import Edge
+from hecate.model.dns import Rfc2136 as Rfc2136Section
 from hecate.model.fields import seconds
 from hecate.plan import Limits
 from hecate.resource import Resource, Snapshot
@@ -48,6 +52,8 @@ from hecate.store import Store
 from hecate.store.consul import ConsulStore
 from hecate.store.deployments import Deployments
 from hecate.store.local import LocalStore
+from hecate.zones import Serials, World, Zonefiles, ZoneKeeper, moved, pillar_of
+from hecate.zones import restoring as restored
 
 
 @dataclass(frozen=True)
@@ -96,10 +102,38 @@ def access(system: str, estate: Estate, place: Place) -> Target:
     secrets = resolver(estate)
     backend = SYSTEMS[system].backend(estate, place, secrets)
     safety = estate.safety
-    limits = Limits(safety.updates, safety.deletes, safety.percent, frozenset(place.allow))
+    limits = Limits(safety.updates, safety.deletes, safety.percent, frozenset(place.allow), _zone_limits(estate))
     interval = seconds(estate.caddy.write_interval) if system == "caddy" else 0
     engine = Engine(backend, journal(system, place), adopt=estate.adopt, limits=limits, interval=interval)
+    if isinstance(backend, DnsBackend):
+        engine.attendant = zone_keeper(backend, estate, place)
     return Target(system, estate, backend, engine, Wish())
+
+
+def zone_keeper(backend: DnsBackend, estate: Estate, place: Place) -> ZoneKeeper:
+    return ZoneKeeper(backend, zonefiles(place), serials(place), name_servers(estate, place))
+
+
+def zonefiles(place: Place) -> Zonefiles:
+    """Zones as they were before each change."""
+    return Zonefiles(place.cache / "hecate" / "zonefiles")
+
+
+def serials(place: Place) -> Serials:
+    """Of zones, as the last apply left them."""
+    return Serials(place.cache / "hecate" / "serials.json")
+
+
+def zones_moved(place: Place, now: Mapping[str, int | None]) -> dict[str, dict[str, Any]]:
+    """Zones whose serial is not what the last apply left."""
+    return moved(serials(place).read(), now)
+
+
+def name_servers(estate: Estate, place: Place) -> World:
+    """Those that are asked whether a change has arrived."""
+    usual = (estate.verify.nameserver,) if estate.verify.nameserver else ()
+    given = {name: zone.nameservers or usual for name, zone in estate.dns.zones.items()}
+    return World(given, nameserver.delegated, nameserver.ask, seconds(estate.dns.propagation.timeout), place.sleep)
 
 
 def journal(system: str, place: Place) -> Journal:
@@ -231,10 +265,47 @@ def _dns(estate: Estate, place: Place, secrets: Resolver) -> Backend:
 def _rules(estate: Estate, provider: str) -> dict[str, Rules]:
     """By zone of that provider; a zone without policy is only looked at."""
     return {
-        name: Rules(estate.dns.policy_of(name) or "create-only", zone.ignore, zone.take_over)
+        name: Rules(estate.dns.policy_of(name) or "", zone.ignore, zone.take_over)
         for name, zone in estate.dns.zones.items()
         if estate.dns.provider_of(name) == provider
     }
+
+
+def _zone_limits(estate: Estate) -> dict[str, tuple[int, int]]:
+    """(deletes, percent) of the zones that say their own."""
+    usual = estate.safety
+    return {
+        name: (
+            usual.deletes if zone.deletes is None else zone.deletes,
+            usual.percent if zone.percent is None else zone.percent,
+        )
+        for name, zone in estate.dns.zones.items()
+    }
+
+
+def _rfc2136(estate: Estate, place: Place, secrets: Resolver) -> Backend:
+    servers = {name: _server(settings, place, secrets) for name, settings in estate.rfc2136.items()}
+    rules = {zone: rule for name in servers for zone, rule in _rules(estate, name).items()}
+
+    def server_of(zone: str) -> Rfc2136Client:
+        """By pillar; an undo may be about a zone that is there no more, or know none."""
+        if zone in estate.dns.zones and (named := servers.get(estate.dns.provider_of(zone))):
+            return named
+        return the_one_with(zone, servers)
+
+    return Rfc2136Backend(Rfc2136(server_of), rules, estate.environment)
+
+
+def _server(settings: Rfc2136Section, place: Place, secrets: Resolver) -> Rfc2136Client:
+    return Rfc2136Client(
+        settings.server,
+        settings.key,
+        secrets.value(settings.secret),
+        algorithm=settings.algorithm,
+        timeout=settings.timeout,
+        mask=secrets.mask,
+        sleep=place.sleep,
+    )
 
 
 def _nomad(estate: Estate, place: Place, secrets: Resolver) -> Backend:
@@ -267,6 +338,7 @@ SYSTEMS = {
     "nomad": System(_nomad, lambda estate, _: compile_nomad(estate), "nomad"),
     "authentik": System(_authentik, lambda estate, _: identity.compile_authentik(estate), "authentik"),
     "hetzner_dns": System(_dns, lambda estate, _: compile_dns(estate), "hetzner_dns"),
+    "rfc2136": System(_rfc2136, lambda estate, _: compile_dns(estate, tuple(estate.rfc2136)), "rfc2136"),
     "caddy": System(_caddy, _routes),
 }
 
@@ -274,7 +346,7 @@ SYSTEMS = {
 def is_managed(system: str, estate: Estate) -> bool:
     """Whether the pillar says anything about that system; what is absent is not managed."""
     section = SYSTEMS[system].section
-    return not section or getattr(estate, section) is not None
+    return not section or bool(getattr(estate, section))
 
 
 def _section(estate: Estate, name: str):  # type: ignore[no-untyped-def]
@@ -292,3 +364,59 @@ def adapted(estate: Estate, caddyfile: str, *, allow_imports: bool = False) -> t
 def running(estate: Estate) -> dict[str, Any]:
     """The whole configuration that the edge's Caddy holds, Hecate's part and others'."""
     return CaddyClient(estate.caddy.admin).config()[0]
+
+
+@dataclass(frozen=True)
+class Zoned:
+    """A zone of the pillar, and who provides it."""
+
+    name: str
+    target: Target
+    backend: DnsBackend
+
+
+def zoned(made: Target, zone: str) -> Zoned:
+    """Raises HecateError for a zone that isn't in pillar."""
+    assert isinstance(made.backend, DnsBackend)
+    if zone not in made.estate.dns.zones:
+        known = ", ".join(sorted(made.estate.dns.zones)) or "none"
+        raise HecateError(f"{zone} is not under hecate:dns:zones; there are: {known}")
+    return Zoned(zone, made, made.backend)
+
+
+def restoring(made: Zoned, place: Place, text: str, strangers: bool) -> tuple[Engine, Wish]:
+    """What brings a zone back to a zonefile, and the engine that may do it."""
+    estate, backend = made.target.estate, made.backend.for_restore(made.name, strangers)
+    snapshot = backend.observe([])
+    file = zonefile.parse(text, made.name)
+    wish = restored(file, snapshot.owned.values(), snapshot.raw, strangers, estate.environment)
+    engine = Engine(
+        backend,
+        made.target.engine.journal,
+        adopt=[resource.id for resource in wish.resources],
+        limits=made.target.engine.limits,
+        attendant=zone_keeper(backend, estate, place),
+    )
+    return engine, wish
+
+
+def exported(made: Zoned) -> str:
+    return made.backend.zonefile(_zone_seen(made))
+
+
+def importable(made: Zoned) -> tuple[dict[str, Any], list[str], list[str]]:
+    """See zones.pillar_of."""
+    zone = _zone_seen(made)
+    return pillar_of(zone, made.backend.provider.rrsets(zone))
+
+
+def _zone_seen(made: Zoned) -> ZoneSeen:
+    found = made.backend.provider.zones([made.name])
+    if made.name not in found:
+        raise NotFound(made.backend.system, f"no zone {made.name} here, or the token is of another project", code=404)
+    return found[made.name]
+
+
+def zone_differences(made: Zoned, text: str) -> list[str]:
+    """From the zone as it is now to a zonefile."""
+    return zonefile.differences(zonefile.parse(exported(made), made.name), zonefile.parse(text, made.name))

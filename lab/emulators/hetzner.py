@@ -80,8 +80,8 @@ class HetznerDns(RrsetRoutes):
     def create_zone(self, request: Request) -> Answer:
         body = json_body(request)
         name = body["name"].lower()
-        if body["mode"] != "primary":
-            raise failed(422, "incorrect_zone_mode", "the emulator has primary zones only")
+        if body["mode"] == "secondary" and not body.get("primary_nameservers"):
+            raise invalid("primary_nameservers", "is required in secondary mode")
         if self.state.find_zone(name):
             raise failed(409, "uniqueness_error", f"zone name '{name}' is already used")
         given = body.get("rrsets", [])
@@ -89,6 +89,8 @@ class HetznerDns(RrsetRoutes):
             check_set(name, rrset["name"], rrset["type"], rrset["records"], set())
         ttl, imported = parse(body["zonefile"], name) if "zonefile" in body else (None, [])
         zone = self.state.add_zone(name, body.get("ttl") or ttl or 3600, body.get("labels", {}), self.clock())
+        if body["mode"] == "secondary":  # whose records it would copy; here it stays as empty as it was made
+            zone.update(mode="secondary", primary_nameservers=body["primary_nameservers"])
 
         def fill() -> None:
             for rrset in [*imported, *given]:
@@ -124,13 +126,13 @@ class HetznerDns(RrsetRoutes):
 
     @route("GET", "/v1/zones/<zone>/zonefile")
     def zonefile(self, request: Request, zone: str) -> Answer:
-        found = self.find(zone)
+        found = self.primary(zone)
         text = records.export(found["name"], found["ttl"], self.state.rrsets[found["id"]].values())
         return 200, {"zonefile": text}
 
     @route("POST", "/v1/zones/<zone>/actions/import_zonefile")
     def import_zonefile(self, request: Request, zone: str) -> Answer:
-        found = self.find(zone)
+        found = self.primary(zone)
         sets = self.state.rrsets[found["id"]]
         if any(rrset["protection"]["change"] for rrset in sets.values()):
             raise failed(423, "protected", "the zone has rrsets that are change protected")
@@ -148,7 +150,7 @@ class HetznerDns(RrsetRoutes):
 
     @route("POST", "/v1/zones/<zone>/actions/change_ttl")
     def change_zone_ttl(self, request: Request, zone: str) -> Answer:
-        found, ttl = self.find(zone), json_body(request)["ttl"]
+        found, ttl = self.primary(zone), json_body(request)["ttl"]
         check_ttl(ttl)
         return 201, {"action": self.do("change_zone_ttl", found, lambda: found.update(ttl=ttl))}
 

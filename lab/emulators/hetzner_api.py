@@ -151,6 +151,13 @@ class HetznerApi(Emulator):
             raise failed(404, "not_found", f"zone with ID or name '{id_or_name}' not found")
         return zone
 
+    def primary(self, id_or_name: str) -> Zone:
+        """A zone whose records are written here, or 404, or 422."""
+        zone = self.find(id_or_name)
+        if zone["mode"] != "primary":
+            raise failed(422, "incorrect_zone_mode", "this operation is not supported for this zone's mode")
+        return zone
+
     def page(self, request: Request, key: str, found: list[dict[str, Any]]) -> dict[str, Any]:
         """One page of a list, in the order asked for, with the numbers that lead on."""
         page, size = request.args.get("page", 1, int), request.args.get("per_page", 25, int)

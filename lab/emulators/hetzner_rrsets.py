@@ -24,14 +24,14 @@ class RrsetRoutes(HetznerApi):
     def rrsets(self, request: Request, zone: str) -> Answer:
         name, kinds = request.args.get("name"), request.args.getlist("type")
         found = [
-            rrset for rrset in self.state.rrsets[self.find(zone)["id"]].values()
+            rrset for rrset in self.state.rrsets[self.primary(zone)["id"]].values()
             if (name is None or rrset["name"] == name) and (not kinds or rrset["type"] in kinds)
         ]  # fmt: skip
         return 200, self.page(request, "rrsets", with_labels(request, found))
 
     @route("POST", RRSETS)
     def create_rrset(self, request: Request, zone: str) -> Answer:
-        found, body = self.find(zone), json_body(request)
+        found, body = self.primary(zone), json_body(request)
         name, kind, values = body["name"], body["type"], body["records"]
         if (name, kind) in self.state.rrsets[found["id"]]:
             raise failed(409, "uniqueness_error", f"an rrset '{name}/{kind}' exists")
@@ -50,18 +50,18 @@ class RrsetRoutes(HetznerApi):
 
     @route("GET", RRSET)
     def rrset(self, request: Request, zone: str, name: str, kind: str) -> Answer:
-        return 200, {"rrset": self._rrset(self.find(zone), name, kind)}
+        return 200, {"rrset": self._rrset(self.primary(zone), name, kind)}
 
     @route("PUT", RRSET)
     def update_rrset(self, request: Request, zone: str, name: str, kind: str) -> Answer:
         """Labels only; they aren't DNS, so there is no action and protection doesn't count."""
-        rrset = self._rrset(self.find(zone), name, kind)
+        rrset = self._rrset(self.primary(zone), name, kind)
         rrset["labels"] = (json_body(request) or {}).get("labels", rrset["labels"])
         return 200, {"rrset": rrset}
 
     @route("DELETE", RRSET)
     def delete_rrset(self, request: Request, zone: str, name: str, kind: str) -> Answer:
-        found = self.find(zone)
+        found = self.primary(zone)
         self._changeable(found, name, kind)
         if kind == "SOA":
             raise invalid("type", "the SOA record cannot be deleted")
@@ -73,14 +73,14 @@ class RrsetRoutes(HetznerApi):
 
     @route("POST", RRSET + "/actions/change_ttl")
     def change_rrset_ttl(self, request: Request, zone: str, name: str, kind: str) -> Answer:
-        found, ttl = self.find(zone), json_body(request)["ttl"]
+        found, ttl = self.primary(zone), json_body(request)["ttl"]
         rrset = self._changeable(found, name, kind)
         check_ttl(ttl)
         return 201, {"action": self.do("change_rrset_ttl", found, lambda: rrset.update(ttl=ttl), [(name, kind)])}
 
     @route("POST", RRSET + "/actions/change_protection")
     def change_rrset_protection(self, request: Request, zone: str, name: str, kind: str) -> Answer:
-        found, wanted = self.find(zone), json_body(request)["change"]
+        found, wanted = self.primary(zone), json_body(request)["change"]
         rrset = self._rrset(found, name, kind)
 
         def change() -> None:
@@ -90,13 +90,13 @@ class RrsetRoutes(HetznerApi):
 
     @route("POST", RRSET + "/actions/set_records")
     def set_records(self, request: Request, zone: str, name: str, kind: str) -> Answer:
-        found, values = self.find(zone), json_body(request)["records"]
+        found, values = self.primary(zone), json_body(request)["records"]
         rrset = self._changeable(found, name, kind)
         return 201, {"action": self._replace("set_rrset_records", found, rrset, values)}
 
     @route("POST", RRSET + "/actions/add_records")
     def add_records(self, request: Request, zone: str, name: str, kind: str) -> Answer:
-        found, body = self.find(zone), json_body(request)
+        found, body = self.primary(zone), json_body(request)
         check_ttl(body.get("ttl"))
         if (name, kind) not in self.state.rrsets[found["id"]]:
             check_set(found["name"], name, kind, body["records"], self._beside(found, name))
@@ -113,7 +113,7 @@ class RrsetRoutes(HetznerApi):
 
     @route("POST", RRSET + "/actions/remove_records")
     def remove_records(self, request: Request, zone: str, name: str, kind: str) -> Answer:
-        found, given = self.find(zone), json_body(request)["records"]
+        found, given = self.primary(zone), json_body(request)["records"]
         rrset = self._changeable(found, name, kind)
         values = {record["value"] for record in given}
         if values - {record["value"] for record in rrset["records"]}:
@@ -129,7 +129,7 @@ class RrsetRoutes(HetznerApi):
 
     @route("POST", RRSET + "/actions/update_records")
     def update_records(self, request: Request, zone: str, name: str, kind: str) -> Answer:
-        found, given = self.find(zone), json_body(request)["records"]
+        found, given = self.primary(zone), json_body(request)["records"]
         rrset = self._changeable(found, name, kind)
         comments = {record["value"]: record["comment"] for record in given}
         if set(comments) - {record["value"] for record in rrset["records"]}:

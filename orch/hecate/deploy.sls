@@ -3,8 +3,8 @@
       salt-run state.orch hecate.deploy
       salt-run state.orch hecate.deploy pillar='{"allow": ["route:old.example.com"], "message": "why"}'
 
-    preflight -> lock and begin -> terraform -> nomad -> authentik -> dns -> caddy, edge by edge
-    -> verify -> record. Whatever fails, `rollback` puts every target back, in reverse order, and the
+    preflight -> lock and begin -> terraform -> nomad -> authentik -> dns, without deletions -> caddy,
+    edge by edge -> dns, deletions: a record goes after its route -> verify -> record. Whatever fails, `rollback` puts every target back, in reverse order, and the
     command exits non-zero. No `failhard`: it would keep the rollback from running. #}
 {%- set deploy = salt['saltutil.runner']('hecate.steps', kwarg={'allow': pillar.get('allow', [])}) %}
 {%- set id = deploy.transaction %}
@@ -27,7 +27,7 @@ begin:
   salt.state:
     - tgt: {{ target.minion }}
     - sls: hecate.{{ target.system }}
-    - pillar: {{ {'hecate_run': {'transaction': id, 'allow': deploy.allow}} | tojson }}
+    - pillar: {{ {'hecate_run': {'transaction': id, 'allow': deploy.allow, 'hold': target.hold}} | tojson }}
     - require:
       - salt: {{ done[-1] }}
 {%- do done.append(target.name) %}

@@ -15,6 +15,7 @@ import requests
 from conftest import RealCaddy, tool
 from hecate import model, wiring
 
+from contract.bind import Bind, Wire
 from contract.edge import EdgeUnderTest
 from lab.emulators.authentik import Authentik
 from lab.emulators.base import running
@@ -145,6 +146,50 @@ def dns_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World
         )
 
 
+@pytest.fixture(scope="session")
+def bind_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bind]:
+    server = Bind(tmp_path_factory.mktemp("bind"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bind(bind_process: Bind) -> Bind:
+    bind_process.reset()
+    return bind_process
+
+
+@pytest.fixture
+def wire(bind: Bind) -> Iterator[Wire]:
+    relay = Wire(bind.port)
+    yield relay
+    relay.stop()
+
+
+@pytest.fixture
+def rfc2136_world(bind: Bind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setenv("TSIG_KEY", bind.secret)
+    server = {"server": f"127.0.0.1:{bind.port}", "key": "hecate", "secret": "env:TSIG_KEY"}
+    zones = {"estate.test": {"ttl": 300, "policy": "sync", "records": {"@": {"TXT": "v=spf1 -all"}}}}
+    a, b, c = (f"{name}.estate.test" for name in "abc")
+    dial = "127.0.0.1:1"
+
+    def record(address: str) -> Pillar:
+        return _route(dial, dns={"A": address})
+
+    return World(
+        "rfc2136",
+        {"rfc2136": {"inside": server}, "dns": {"provider": "inside", "zones": zones}},
+        {"routes": {a: record("192.0.2.1"), b: record("192.0.2.2")}},
+        {"routes": {a: record("192.0.2.3"), b: record("192.0.2.2"), c: _route(dial, dns={"CNAME": a})}},
+        bind.rrsets,
+        lambda: [row for row in bind.rrsets() if row.split(" ")[0].split(".")[0] in ("mail", "ns1", "_acme-challenge")],
+        tmp_path,
+        secret=bind.secret,
+    )
+
+
 @pytest.fixture
 def nomad_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     token = secrets.token_hex(20)
@@ -215,7 +260,7 @@ def edge(caddy: RealCaddy, tmp_path: Path) -> Iterator[EdgeUnderTest]:
     under_test.stop()
 
 
-WORLDS = ["caddy_world", "authentik_world", "dns_world", "nomad_world", "terraform_world"]
+WORLDS = ["caddy_world", "authentik_world", "dns_world", "rfc2136_world", "nomad_world", "terraform_world"]
 
 
 @pytest.fixture(params=WORLDS)

@@ -7,11 +7,15 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+
+from lab.client import Visitor
 
 from .conftest import Estate
 
@@ -19,7 +23,6 @@ pytestmark = pytest.mark.lab
 Break = Callable[[Estate], Any]
 FAILING = {"kind": "status", "status": 500, "method": "WRITE", "times": None}
 NEW = "new.estate.test"
-ALLOW = ["apex:estate.test/@/A"]  # the new edge address changes the apex too, which wants a word
 
 
 def change_everything(estate: Estate) -> None:
@@ -122,7 +125,7 @@ def test_a_failure_at_any_step_puts_everything_back(estate: Estate, step: str) -
     change_everything(estate)
     with BREAKS[step](estate):
         before = estate.everything()
-        code, text = estate.deploy(message=f"breaking {step}", allow=ALLOW)
+        code, text = estate.deploy(message=f"breaking {step}")
         assert code != 0
         assert estate.everything() == before
     assert "everything is as it was before" in text, text[-3000:]
@@ -140,7 +143,7 @@ def test_a_failure_at_any_step_puts_everything_back(estate: Estate, step: str) -
 def test_what_was_broken_works_once_it_is_mended(estate: Estate) -> None:
     change_everything(estate)
     before = estate.everything()
-    code, text = estate.deploy(allow=ALLOW)
+    code, text = estate.deploy()
     assert code == 0, text
     assert estate.answers(NEW) == ["203.0.113.20"]
     visitor = estate.visitor("hecate-edge-2")
@@ -159,12 +162,7 @@ def test_a_deploy_that_was_killed_is_undone_by_the_next(estate: Estate) -> None:
     before = estate.everything()
     change_everything(estate)
     killed = subprocess.Popen(
-        [
-            f"{estate.known['salt']['bin']}/salt-run",
-            "state.orch",
-            "hecate.deploy",
-            f"pillar={json.dumps({'allow': ALLOW})}",
-        ],
+        [f"{estate.known['salt']['bin']}/salt-run", "state.orch", "hecate.deploy"],
         env=estate.shell,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -214,6 +212,45 @@ def test_removing_a_route_names_its_override(estate: Estate) -> None:
     assert estate.everything() == before
 
 
+def test_a_record_outlives_its_route(estate: Estate, tmp_path: Path) -> None:
+    """Looked at from outside all along: whoever is still sent here is still answered."""
+
+    def remove(hecate: dict[str, Any]) -> None:
+        del hecate["routes"]["s3.estate.test"]
+
+    before = estate.everything()
+    visitors = [estate.visitor(edge) for edge in estate.known["edges"]]
+    assert served(visitors) == len(visitors)
+    estate.edit("routes.sls", remove)
+    words = [f"{estate.known['salt']['bin']}/salt-run", "state.orch", "hecate.deploy"]
+    allow = json.dumps({"allow": ["route:s3.estate.test"]})
+    told = tmp_path / "deploy"
+    with told.open("w") as output:
+        deploy = subprocess.Popen([*words, f"pillar={allow}"], env=estate.shell, stdout=output)
+    outlived = early = False
+    while deploy.poll() is None:
+        routes_before, record, routes = served(visitors), estate.answers("s3.estate.test"), served(visitors)
+        early = early or bool(routes and not record)
+        outlived = outlived or bool(record and not routes_before)
+    assert not early, "the record went before the route"
+    assert deploy.returncode == 0, told.read_text()
+    assert outlived and estate.answers("s3.estate.test") == []
+    code, text = estate.run("salt-run", "hecate.rollback")
+    assert code == 0, text
+    estate.restore_pillar()
+    assert estate.everything() == before
+    assert estate.plan()[0] == 0
+
+
+def served(visitors: Sequence[Visitor]) -> int:
+    """How many edges still have the route."""
+    found = 0
+    for visitor in visitors:
+        with suppress(requests.RequestException):
+            found += visitor.get("https://s3.estate.test/").status_code == 200
+    return found
+
+
 def test_a_protected_route_stays_closed_until_its_guard_is_confirmed(estate: Estate) -> None:
     """A highstate of the edges alone, before authentik has heard of the new application."""
     change_everything(estate)
@@ -232,7 +269,7 @@ def test_a_secret_store_that_is_down_is_named_and_nothing_is_left_open(estate: E
     change_everything(estate)
     estate.stop("openbao")
     try:
-        code, text = estate.deploy(allow=ALLOW)
+        code, text = estate.deploy()
     finally:
         estate.start("openbao")
     assert code != 0 and "vault:hecate/nomad#token" in text and "gave no answer" in text

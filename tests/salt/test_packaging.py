@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 
 pytestmark = [pytest.mark.salt, pytest.mark.xdist_group("packaging")]
 
-SYSTEMS = ("authentik", "caddy", "hetzner_dns", "nomad", "terraform")
+SYSTEMS = ("authentik", "caddy", "hetzner_dns", "nomad", "rfc2136", "terraform")
 NEEDED = {
     "modules": {f"hecate_{system}" for system in SYSTEMS},
     "states": {f"hecate_{system}" for system in SYSTEMS},

@@ -10,27 +10,31 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 DOMAIN = ROOT / "_utils" / "hecate"
 ADAPTERS = ["_modules", "_states", "_runners", "_proxy", "_pillar"]
-TYPES = {"resource", "errors", "model"}
+TYPES = {"resource", "errors", "model", "rdata"}
 
 # room -> the rooms of hecate that it may import
 MAY: dict[str, set[str]] = {
     "errors": set(),
     "resource": set(),
+    "rdata": set(),
     "loader": set(),
     "collector": set(),
     "queue": {"errors"},
     "secrets": {"errors"},
-    "model": {"errors", "model", "secrets"},
+    "model": {"errors", "model", "rdata", "secrets"},
     "compile": {*TYPES, "compile"},
     "importing": {"errors", "model", "importing"},
-    "plan": TYPES,
+    "budget": {"errors"},
+    "zonefile": {"errors"},
+    "zones": {"resource", "errors", "plan", "budget", "zonefile", "backends", "engine", "rdata"},
+    "plan": {*TYPES, "budget"},
     "journal": TYPES,
     "report": {*TYPES, "plan"},
     "verify": TYPES,
     "certificates": {"model"},
     "store": {"errors", "store"},
-    "clients": {"errors", "clients"},
-    "backends": {"resource", "errors", "backends", "clients"},
+    "clients": {"errors", "clients", "budget"},
+    "backends": {"resource", "errors", "rdata", "backends", "clients", "budget", "zonefile"},
     "engine": {*TYPES, "plan", "journal", "backends", "collector", "queue"},
     "wiring": {"*"},
     "__init__": set(),

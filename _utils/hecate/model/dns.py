@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from hecate.model.fields import Address, Host, Line, Listed, SecretRef, Section, Slug, Ttl, Url
-from hecate.model.records import Records
+from hecate.model.fields import Address, Host, Line, Listed, Patience, SecretRef, Section, Slug, Ttl, Url
+from hecate.model.records import RecordName, Records, record_name
+
+APEX = {
+    "CNAME": "write A and AAAA records",
+    "DS": "it belongs into the zone above, or to the registrar",
+}
 
 
 class Zone(Section):
@@ -18,10 +25,16 @@ class Zone(Section):
         description="sync: what pillar no longer has is removed; upsert-only: nothing is removed; create-only: nothing "
         "is changed either. Required where anything is to be written.",
     )
-    provider: Slug | None = Field(None, description="hetzner, or a name under hecate:rfc2136; absent: hecate:dns:provider.")
+    provider: Slug | None = Field(
+        None, description="hetzner, or a name under hecate:rfc2136; absent: hecate:dns:provider."
+    )
     create: bool = Field(False, description="Make the zone where it isn't there. It is never deleted.")
-    ttl: Ttl | None = Field(None, description="For records without a TTL of their own, seconds.")
-    records: dict[str, Records] = Field({}, description="By name relative to the zone; @ is the zone itself.")
+    ttl: Ttl | None = Field(
+        None,
+        description="For records without a TTL of their own, seconds; becomes the zone's default under sync and "
+        "upsert-only.",
+    )
+    records: dict[RecordName, Records] = Field({}, description="By name relative to the zone; @ is the zone itself.")
     ignore: Annotated[tuple[Line, ...], Listed] = Field(
         (), description="Names (globs, relative to the zone) that don't exist for Hecate: never changed, never counted."
     )
@@ -30,19 +43,44 @@ class Zone(Section):
         description="All of the zone is Hecate's, but for SOA, NS at the apex, _acme-challenge and `ignore`.",
     )
     deletes: int | None = Field(
-        None, ge=0, description="More deletions at once want a word; absent: hecate:safety."
+        None, ge=0, description="More deletions than this at once want `allow=deletes:ZONE`; absent: hecate:safety."
     )
-    percent: int | None = Field(None, ge=0, le=100, description="So does a larger share; absent: hecate:safety.")
+    percent: int | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="So does a larger share of what Hecate owns in the zone, from the second deletion on; absent: "
+        "hecate:safety.",
+    )
     nameservers: Annotated[tuple[Address, ...], Listed] = Field(
         (), description="Who is asked whether a change has arrived, host:port; absent: the zone's own name servers."
     )
 
     @model_validator(mode="after")
     def _names(self) -> Zone:
-        for name in self.records:
-            if name != "@" and (name != name.lower() or name.endswith(".") or " " in name or not name):
-                raise ValueError(f"{name!r} is not a record name; lower case, relative to the zone, or @")
+        for kind in ("CNAME", "DS"):
+            if "@" in self.records and getattr(self.records["@"], kind):
+                raise ValueError(f"records: the zone itself (@) has no {kind}; {APEX[kind]}")
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spellings(cls, data: Any) -> Any:
+        """Two spellings of one name would lose the records of one of them."""
+        seen: dict[str, str] = {}
+        records = data.get("records") if isinstance(data, dict) else None
+        for name in records if isinstance(records, dict) else ():
+            try:
+                spelt = record_name(str(name))
+            except ValueError:
+                continue
+            if seen.setdefault(spelt, name) != name:
+                raise ValueError(f"records: {seen[spelt]} and {name} are the same name; keep one of the two")
+        return data
+
+    def ignores(self, name: str) -> str | None:
+        """The glob by which a relative name does not exist for Hecate."""
+        return next((glob for glob in self.ignore if fnmatchcase(name, glob)), None)
 
 
 class RecordTemplate(Section):
@@ -52,12 +90,26 @@ class RecordTemplate(Section):
     ttl: Ttl | None = Field(None, description="Seconds.")
 
 
+class Propagation(Section):
+    """After an apply the name servers are asked until they answer as planned; else it is undone."""
+
+    timeout: Patience = Field(
+        "60s",
+        description="For how long; 0s asks nobody. Asked are a zone's `nameservers`, else hecate:verify:nameserver, "
+        "else the zone's own as the world finds them; those that can't be reached from here are passed over.",
+    )
+
+
 class Dns(Section):
     """All zones that Hecate may write to."""
 
     provider: Slug = Field("hetzner", description="Who serves the zones.")
     default_ttl: Ttl | None = Field(None, description="Of zones without a ttl of their own, seconds.")
     policy: Literal["sync", "upsert-only", "create-only"] | None = Field(None, description="Of zones that say none.")
+    propagation: Propagation = Propagation()
+    routes: Literal["edges"] | None = Field(
+        None, description="edges: routes that say nothing of `dns` get the edges' addresses, in zones with a policy."
+    )
     zones: dict[Host, Zone] = Field({}, description="By name; a list of names is short for zones without records.")
     templates: dict[str, RecordTemplate] = Field(
         {}, description="By name, or a list of mappings with `name`. Nothing refers to them yet."
@@ -111,11 +163,19 @@ class HetznerDns(Section):
     endpoint: Url = Field("https://api.hetzner.cloud/v1", description="Base of the API, with /v1.")
 
 
+def _key_name(text: str) -> str:
+    """TSIG names its keys as DNS names its hosts."""
+    labels = text.removesuffix(".").split(".")
+    if len(text) > 253 or not all(re.fullmatch(r"[A-Za-z0-9_-]{1,63}", label) for label in labels):
+        raise ValueError("not the name of a TSIG key; letters, digits, hyphens and dots, as the server has it")
+    return text
+
+
 class Rfc2136(Section):
     """A name server that takes dynamic updates (RFC 2136), signed with TSIG (RFC 8945)."""
 
     server: Address = Field(description="host:port of the primary, for updates and zone transfers.")
-    key: Line = Field(description="Name of the TSIG key.")
-    secret: SecretRef = Field(description="The key itself, base64.")
+    key: Annotated[Line, AfterValidator(_key_name)] = Field(description="Name of the TSIG key, as the server has it.")
+    secret: SecretRef = Field(description="The key itself, base64, as tsig-keygen prints it.")
     algorithm: Literal["hmac-sha256", "hmac-sha384", "hmac-sha512"] = Field("hmac-sha256", description="Of the key.")
-    timeout: int = Field(10, ge=1, le=300, description="Seconds a message.")
+    timeout: int = Field(10, ge=1, le=300, description="Seconds a message; a zone transfer has six times as many.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -12,7 +13,7 @@ from hecate.errors import Problem
 from hecate.model.caddy import Caddy, Edge, Monitoring
 from hecate.model.certificates import ISSUERS, Certificates
 from hecate.model.dns import Dns, HetznerDns, Rfc2136, clash, relative_name
-from hecate.model.fields import HostPattern, Line, Section, Slug, path_pattern
+from hecate.model.fields import OUTPUT, HostPattern, Line, Section, Slug, path_pattern
 from hecate.model.identity import Authentik, AuthPolicy, ForwardAuth
 from hecate.model.infrastructure import (
     Nomad,
@@ -26,6 +27,7 @@ from hecate.model.infrastructure import (
 )
 from hecate.model.middleware import BUILT_IN, Middleware
 from hecate.model.notifications import Notifications
+from hecate.model.records import Records, unpublishable
 from hecate.model.routes import METHODS, PathRule, Route, Service, split_pattern
 from hecate.model.upstreams import HealthCheck, Pool, UpstreamGroup
 
@@ -84,11 +86,14 @@ class Estate(Section):
             (said.email or said.slack or said.webhooks, "hecate:notifications: Hecate sends none by itself yet"),
             (alerting, "hecate:monitoring:alerting: limits are for your alerting; Hecate alerts nobody"),
             (self.dns.templates, "hecate:dns:templates: nothing refers to them yet"),
-            (self.dns.zones and not self.hetzner_dns, "hecate:dns: not managed without the section hecate:hetzner_dns"),
+            (self._unmanaged(), "hecate:dns: not managed without the section hecate:hetzner_dns"),
             (named, f"require_mfa and allowed_methods can't be enforced yet; these answer 503: {', '.join(named)}"),
         ]
         unused = [f"hecate:{section}:{name}: nothing uses it" for section, name in self._unused()]
         return [text for is_there, text in found if is_there] + unused
+
+    def _unmanaged(self) -> bool:
+        return not self.hetzner_dns and any(self.dns.provider_of(zone) == "hetzner" for zone in self.dns.zones)
 
     def _unused(self) -> Iterator[tuple[str, str]]:
         """Definitions that no route leads to: perhaps a reference was forgotten."""
@@ -256,28 +261,78 @@ class Estate(Section):
         written = {
             (zone, name): records for zone, spec in self.dns.zones.items() for name, records in spec.records.items()
         }
+        for place, name in written:
+            yield from self._ignored(f"hecate:dns:zones:{place}:records:{name}", place, name)
+        yield from self._edges_in_dns()
         for host, route in self.routes.items():
-            if route.dns is None:
-                continue
+            if route.dns is True:
+                why = "says not which; a mapping of records, `edges` for the addresses of hecate:edges, or false"
+                yield Problem(f"hecate:routes:{host}:dns", "True", why)
             for name in (host, *route.hosts):
-                zone = self.dns.zone_of(name)
+                zone, records = self.dns.zone_of(name), self.records_of(route, name)
+                if not records:
+                    continue
                 if zone is None:
                     zones = ", ".join(sorted(self.dns.zones)) or "none"
                     yield Problem(f"hecate:routes:{host}:dns", name, f"in no zone of hecate:dns:zones ({zones})")
                     continue
-                if name == zone and route.dns.CNAME:
+                if name == zone and records.CNAME:
                     yield Problem(
                         f"hecate:routes:{host}:dns:CNAME", name, "the apex of a zone cannot be a CNAME; use A"
                     )
+                yield from self._ignored(f"hecate:routes:{host}:dns", zone, relative_name(name, zone))
                 other = written.get((zone, relative_name(name, zone)))
-                if other and clash(route.dns, other):
+                if other and clash(records, other):
                     why = f"also written under hecate:dns:zones:{zone}:records; keep one of the two"
                     yield Problem(f"hecate:routes:{host}:dns", name, why)
-        yield from self._zones({zone for zone, _ in written} | self._zones_of_routes())
+        made = {zone for zone, spec in self.dns.zones.items() if spec.create}
+        yield from self._zones({zone for zone, _ in written} | self._zones_of_routes() | made)
+
+    def _ignored(self, path: str, zone: str, name: str) -> Iterator[Problem]:
+        glob = self.dns.zones[zone].ignores(name)
+        if glob:
+            why = f"the zone ignores {glob!r}, so this would never be written; drop it, or let `ignore` be narrower"
+            yield Problem(path, name, why)
 
     def _zones_of_routes(self) -> set[str]:
-        named = ((host, *route.hosts) for host, route in self.routes.items() if route.dns)
-        return {zone for names in named for name in names if (zone := self.dns.zone_of(name))}
+        named = ((route, name) for host, route in self.routes.items() for name in (host, *route.hosts))
+        return {zone for route, name in named if self.records_of(route, name) and (zone := self.dns.zone_of(name))}
+
+    def _edges_in_dns(self) -> Iterator[Problem]:
+        """What stands in the way of publishing the edges' addresses, where that is asked for."""
+        asking = [host for host, route in self.routes.items() if route.dns == "edges"]
+        places = ["hecate:dns:routes"] if self.dns.routes else [f"hecate:routes:{host}:dns" for host in asking[:1]]
+        for place in places:
+            if not self.edges:
+                yield Problem(place, "edges", "there is none under hecate:edges; give each its public address there")
+            for name, edge in self.edges.items():
+                if why := unpublishable(edge.address):
+                    yield Problem(f"hecate:edges:{name}:address", edge.address, f"{why}; {place} publishes it")
+
+    def records_of(self, route: Route, name: str) -> Records | None:
+        """What DNS is to hold for one host of a route. What is written out wins over the edges' addresses."""
+        if isinstance(route.dns, Records):
+            return route.dns
+        zone = self.dns.zone_of(name)
+        is_usual = route.dns is None and self.dns.routes and zone and self.dns.policy_of(zone)
+        if route.dns != "edges" and not is_usual:
+            return None
+        if zone and self._edge_records:
+            here, relative = self.dns.zones[zone], relative_name(name, zone)
+            written = here.records.get(relative)
+            if (written and clash(self._edge_records, written)) or (route.dns is None and here.ignores(relative)):
+                return None
+        return self._edge_records
+
+    @cached_property
+    def _edge_records(self) -> Records | None:
+        """The edges' addresses as records; those of Terraform that are not known yet wait as A."""
+        found: dict[str, list[str]] = {}
+        for edge in self.edges.values():
+            if not unpublishable(edge.address):
+                is_v6 = ":" in edge.address and not OUTPUT.fullmatch(edge.address)
+                found.setdefault("AAAA" if is_v6 else "A", []).append(edge.address.strip("[]"))
+        return Records.model_validate(found) if found else None
 
     def _zones(self, written: set[str]) -> Iterator[Problem]:
         """written: zones that something is wanted of."""

@@ -237,6 +237,7 @@ def one_or_many(value: Any) -> Any:
     return [value] if isinstance(value, str | int) else value
 
 
+host_name = _host  # for values that have a host among other things
 Host = Annotated[str, AfterValidator(_host)]
 HostPattern = Annotated[str, AfterValidator(_pattern)]
 Address = Annotated[str, AfterValidator(_address)]
@@ -248,6 +249,7 @@ Slug = Annotated[str, _matching(SLUG, "not a slug; lower-case letters, digits, -
 Name = Annotated[str, _matching(NAME, "not a name; letters, digits, space, and ._@-, at most 80 characters")]
 Duration = Annotated[str, _matching(DURATION, "not a duration; a whole number and one of s, m, h, d, like 8h")]
 Timeout = Annotated[str, _matching(TIMEOUT, "not a duration; a whole number and one of ms, s, m, h, like 30s")]
+Patience = Annotated[str, _matching(re.compile(f"0s|{TIMEOUT.pattern}"), "not a duration; like 60s, or 0s for none")]
 HeaderName = Annotated[str, _matching(HEADER, "not a header name; letters, digits and hyphens")]
 CookieName = Annotated[str, _matching(COOKIE, "not a cookie's name; letters, digits, _ and -")]
 HeaderValue = Annotated[str, AfterValidator(_header_value)]

@@ -118,5 +118,6 @@ class Safety(Section):
         30,
         ge=0,
         le=100,
-        description="So does a larger share of what Hecate owns there, once it owns more than `deletes` objects.",
+        description="So does a larger share of what Hecate owns there, once it owns more than `deletes` objects; in a "
+        "DNS zone from the second deletion on.",
     )

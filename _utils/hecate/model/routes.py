@@ -181,7 +181,11 @@ class Route(Service):
     access_log: AccessLog | bool | None = Field(
         None, description="true, false, or a mapping; absent: hecate:caddy:access_log."
     )
-    dns: Records | None = Field(None, description="Records for each host of the route.")
+    dns: Records | Literal["edges"] | bool | None = Field(
+        None,
+        description="Records for each host of the route; `edges`: the addresses of hecate:edges; false: none; absent: "
+        "hecate:dns:routes.",
+    )
     tags: Annotated[tuple[Line, ...], Listed] = Field((), description="For people; nothing reads them yet.")
 
     @model_validator(mode="after")
