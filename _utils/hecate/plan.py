@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from hecate.errors import Conflict, UnsafePlan
 from hecate.resource import Change, Resource, Snapshot, by_id
@@ -54,13 +53,6 @@ class Plan:
         """Raise UnsafePlan, naming every override that would let the plan pass."""
         if self.unsafe:
             raise UnsafePlan(self.unsafe)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "digest": self.digest,
-            "changes": [change.to_json() for change in self.changes],
-            "unsafe": list(self.unsafe),
-        }
 
 
 def make_plan(
