@@ -19,7 +19,7 @@ import salt.pillar
 from hecate import model, wiring
 from hecate.errors import HecateError
 from hecate.store.deployments import COMMITTING, DONE, FAILED, RUNNING, UNDONE, Deployment, Deployments
-from hecate.verify import verify
+from hecate.verify import table, verify
 
 CONTROLLER = "hecate-controller"
 RECORDS = ("hetzner_dns", "rfc2136")  # systems whose deletions wait until the routes are gone
@@ -112,15 +112,12 @@ class Master:
         estate = model.parse(self.pillar)
         edges = [s for s in self._steps() if s.system == "caddy"]
         roots: dict[str, str] = {}
-        if estate.caddy.issuer == "internal":
+        if "internal" in (estate.caddy.issuer, *(route.tls.issuer for route in estate.routes.values())):
             roots = {s.minion: str(self._call(s, f"{s.module}.root_certificate")) for s in edges}
         probes = verify(estate, roots)
-        bad = [p for p in probes if not p.good]
-        lines = [f"{'ok  ' if p.good else 'FAIL'} {p.what}: {p.told}" for p in probes]
-        table = "\n".join([f"{len(probes) - len(bad)} of {len(probes)} probes passed", *lines])
-        if bad:
-            raise HecateError(table)
-        return table
+        if not all(probe.good for probe in probes):
+            raise HecateError(table(probes))
+        return table(probes)
 
     def history(self, count: int) -> list[str]:
         return [_line(d) for d in self._deployments.history(count)] or ["nothing has been deployed yet"]

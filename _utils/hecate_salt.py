@@ -132,7 +132,7 @@ def planned(site: Site, system: str) -> dict[str, Any]:
         plan = target.engine.plan(target.wish)
     except OutputsPending as err:
         return {"text": f"{system}: {err}", "plan": {**nothing, "pending": list(err.values)}}
-    return {"text": report.plan_text(plan, system), "plan": plan.to_json()}
+    return {"text": report.plan_text(plan, system), "plan": report.outline(plan)}
 
 
 def applied(site: Site, system: str, *, test: bool = False, allow: Sequence[str] = ()) -> dict[str, Any]:

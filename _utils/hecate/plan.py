@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 from hecate.budget import Budget
 from hecate.errors import Conflict, UnsafePlan
@@ -70,15 +69,6 @@ class Plan:
         """Raise UnsafePlan, naming every override that would let the plan pass."""
         if self.unsafe:
             raise UnsafePlan(self.unsafe)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "digest": self.digest,
-            "changes": [change.to_json() for change in self.changes],
-            "unsafe": list(self.unsafe),
-            **({"notes": list(self.notes)} if self.notes else {}),
-            **({"budget": self.budget.to_json()} if self.budget else {}),
-        }
 
 
 def make_plan(

@@ -11,15 +11,17 @@ from hecate.resource import Change
 
 SIGNS = {"create": "+", "update": "~", "delete": "-"}
 ABSENT = "(absent)"
+SHOWN = 200  # changes that are listed; Salt cuts returns of more than about a megabyte without a word
 
 
 def plan_text(plan: Plan, title: str = "") -> str:
     """A plan as a person reads it: a line a change, and field by field what an update alters."""
     lines = [f"{title}: {summary(plan)}" if title else summary(plan)]
-    for change in plan.changes:
+    for change in plan.changes[:SHOWN]:
         lines.append(f"  {SIGNS[change.verb]} {change.id}")
         if change.verb == "update":
             lines += [f"      {path}: {_short(old)} -> {_short(new)}" for path, old, new in differences(change)]
+    lines += [f"  ... and {count} more: {what}" for what, count in _rest(plan).items()]
     lines += [f"  ! {reason}" for reason in plan.unsafe]
     lines += [f"  {note}" for note in plan.notes]
     lines += [f"  {plan.budget.text()}"] if plan.budget else []
@@ -35,17 +37,34 @@ def summary(plan: Plan) -> str:
 def salt_changes(plan: Plan) -> dict[str, dict[str, Any]]:
     """A plan as Salt's `changes`: {id: {old, new}}, each side with just the fields that differ.
 
-    Values are shortened to a line: a deploy of hundreds of routes has to stay readable. The undo
-    journal has both sides in full.
+    Values are shortened to a line, and of very many changes only the first are listed: a deploy of
+    thousands of routes has to stay readable. The undo journal has all of it.
     """
     changes: dict[str, dict[str, Any]] = {}
-    for change in plan.changes:
+    for change in plan.changes[:SHOWN]:
         rows = list(differences(change))
         changes[change.id] = {
             "old": {path: _short(old) for path, old, _ in rows if old is not ABSENT} if change.before else None,
             "new": {path: _short(new) for path, _, new in rows if new is not ABSENT} if change.after else None,
         }
-    return changes
+    return changes | {f"... {what}": {"old": None, "new": f"{count} more"} for what, count in _rest(plan).items()}
+
+
+def outline(plan: Plan) -> dict[str, Any]:
+    """A plan as data: what it does to which objects. `differences` and the text say how."""
+    rows = [{"id": change.id, "verb": change.verb} for change in plan.changes]
+    told = {"notes": list(plan.notes)} if plan.notes else {}
+    budget = {"budget": plan.budget.to_json()} if plan.budget else {}
+    return {"digest": plan.digest, "changes": rows, "unsafe": list(plan.unsafe), **told, **budget}
+
+
+def _rest(plan: Plan) -> dict[str, int]:
+    """What isn't listed, counted: {"caddy.route to create": 2803}."""
+    found: dict[str, int] = {}
+    for change in plan.changes[SHOWN:]:
+        what = f"{change.kind} to {change.verb}"
+        found[what] = found.get(what, 0) + 1
+    return found
 
 
 def differences(change: Change) -> Iterator[tuple[str, Any, Any]]:

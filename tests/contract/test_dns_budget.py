@@ -10,7 +10,7 @@ from hecate import model, wiring
 from hecate.budget import Allowance, Budget
 from hecate.clients.hetzner_dns import HetznerDnsClient
 from hecate.errors import ApplyFailed, Faulty, NotFound, OverBudget, RateLimited, Refused
-from hecate.report import plan_text
+from hecate.report import outline, plan_text
 
 from lab.emulators.base import Fault
 
@@ -33,7 +33,7 @@ def test_a_plan_says_what_it_takes_and_the_apply_takes_no_more(lab: DnsLab) -> N
     assert f"2 API calls made, about {plan.budget.to_come} more to apply; 3598 of 3600 an hour are left" in plan_text(
         plan
     )
-    assert plan.to_json()["budget"]["to_come"] == plan.budget.to_come and plan.to_json()["budget"]["fits"] is True
+    assert outline(plan)["budget"]["to_come"] == plan.budget.to_come and plan.to_json()["budget"]["fits"] is True
     lab.emulator.calls.clear()
     target.engine.apply(target.wish, "t1")
     reads = [call for call in lab.calls() if call.startswith("GET /actions")]
@@ -75,7 +75,7 @@ def test_a_run_that_does_not_fit_says_so_before_the_first_write(
         lab.emulator.rate_remaining = 10.0
         some = lab.target(addresses(15))
         plan = some.engine.plan(some.wish)
-        assert "too long: it would be refused" in plan_text(plan) and plan.to_json()["budget"]["fits"] is False
+        assert "too long: it would be refused" in plan_text(plan) and outline(plan)["budget"]["fits"] is False
         with pytest.raises(OverBudget, match="try again at 20.* UTC"):
             some.engine.apply(some.wish, "t2")
         assert lab.held() == before

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator
 
-from hecate.model.fields import Address, File, HeaderValue, Name, SecretRef, Section, Slug, Url
+from hecate.model.fields import Address, File, HeaderValue, Listed, Name, SecretRef, Section, Slug, Url
 
 SECRET_NAME = re.compile(r"(?i)(password|passwd|secret|token|private_?key|api_?key)$")
 Value = TypeVar("Value")
@@ -107,6 +107,9 @@ class Verify(Section):
     nameserver: Address | Literal[""] = Field("", description="host:port to ask; empty: the machine's own resolver.")
     timeout: int = Field(10, ge=1, le=120, description="Seconds a probe.")
     attempts: int = Field(5, ge=1, le=100, description="A probe that fails is tried again, a second apart.")
+    roots: Annotated[tuple[File, ...], Listed] = Field(
+        (), description="PEM files on the master with roots beside the public ones and Caddy's own."
+    )
 
 
 class Safety(Section):
