@@ -42,7 +42,7 @@ def rrset_present(name, zone, type, records, ttl=None, **kwargs):  # pylint: dis
     """
     One rrset, beside whatever Hecate owns already.
 
-    name: relative to the zone, or @. type: A, AAAA, CNAME or TXT. records: the values; text without quotes.
+    name: relative to the zone, or @. type, records: as in pillar (docs/pillar.md); text without quotes.
     ttl: seconds, at least 60; the zone's own default when absent.
 
     .. code-block:: yaml

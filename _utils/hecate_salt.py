@@ -64,9 +64,13 @@ class Site:
     def overlaid(self, overlay: Overlay) -> Site:
         """The same place, wanting of routes, policies and records only what `overlay` says."""
         base = {k: v for k, v in (self.pillar.get("hecate") or {}).items() if k not in ("routes", "workloads")}
-        zones = (base.get("dns") or {}).get("zones") or {}
-        bare = {name: {k: v for k, v in (zone or {}).items() if k != "records"} for name, zone in zones.items()}
-        hecate = {**base, "dns": {**(base.get("dns") or {}), "zones": bare}, **overlay}
+        dns = base.get("dns") or {}
+        zones = dns.get("zones") or {}
+        settings = zones if isinstance(zones, Mapping) else {name: {} for name in zones}
+        bare = {name: {k: v for k, v in (zone or {}).items() if k != "records"} for name, zone in settings.items()}
+        wanted = (overlay.get("dns") or {}).get("zones") or {}
+        own = {name: {**bare.get(name, {}), **zone} for name, zone in wanted.items()}
+        hecate = {**base, **overlay, "dns": {**dns, "zones": {**bare, **own}}}
         return Site(self.opts, self.salt, {**self.pillar, "hecate": hecate})
 
 
