@@ -70,7 +70,8 @@ class Site:
         bare = {name: {k: v for k, v in (zone or {}).items() if k != "records"} for name, zone in settings.items()}
         wanted = (overlay.get("dns") or {}).get("zones") or {}
         own = {name: {**bare.get(name, {}), **zone} for name, zone in wanted.items()}
-        hecate = {**base, **overlay, "dns": {**dns, "zones": {**bare, **own}}}
+        # Whoever names zones is about these alone, and the others need not be read.
+        hecate = {**base, **overlay, "dns": {**dns, "zones": own or bare}}
         return Site(self.opts, self.salt, {**self.pillar, "hecate": hecate})
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from hecate import model, wiring
 from hecate.budget import Allowance, Budget
 from hecate.clients.hetzner_dns import HetznerDnsClient
@@ -14,6 +15,7 @@ from hecate.report import outline, plan_text
 
 from lab.emulators.base import Fault
 
+from .conftest import World
 from .dns_lab import ZONE, DnsLab, addresses, dns_lab
 
 
@@ -33,7 +35,7 @@ def test_a_plan_says_what_it_takes_and_the_apply_takes_no_more(lab: DnsLab) -> N
     assert f"2 API calls made, about {plan.budget.to_come} more to apply; 3598 of 3600 an hour are left" in plan_text(
         plan
     )
-    assert outline(plan)["budget"]["to_come"] == plan.budget.to_come and plan.to_json()["budget"]["fits"] is True
+    assert outline(plan)["budget"]["to_come"] == plan.budget.to_come and outline(plan)["budget"]["fits"] is True
     lab.emulator.calls.clear()
     target.engine.apply(target.wish, "t1")
     reads = [call for call in lab.calls() if call.startswith("GET /actions")]
@@ -231,3 +233,18 @@ def test_the_token_is_in_no_kept_zonefile(lab: DnsLab) -> None:
     files = [path for path in lab.folder.rglob("*") if path.is_file()]
     assert any(path.suffix == ".zone" for path in files)
     assert not any(lab.emulator._token in path.read_text() for path in files)
+
+
+def test_after_a_change_only_its_own_zone_is_read_again(dns_world: World) -> None:
+    token = {"Authorization": f"Bearer {dns_world.secret}"}
+    more = {f"z{n}.test": {"policy": "sync"} for n in range(5)}
+    for zone in more:
+        body = {"name": zone, "mode": "primary"}
+        requests.post(f"{dns_world.url}/v1/zones", json=body, headers=token, timeout=5).raise_for_status()
+    zones = {**more, "z0.test": {"policy": "sync", "records": {"a": {"A": "203.0.113.1"}}}}
+    target = dns_world.target({"dns": {"zones": zones}})
+    before = len(requests.get(f"{dns_world.url}/_lab/calls", timeout=5).json())
+    assert target.engine.apply(target.wish, "t1").plan.changes
+    calls = requests.get(f"{dns_world.url}/_lab/calls", timeout=5).json()[before:]
+    reads = [call["path"] for call in calls if call["method"] == "GET" and call["path"].endswith("/rrsets")]
+    assert len(reads) == len(more) + 1 and reads.count(reads[-1]) == 2

@@ -118,8 +118,11 @@ class Metered(Protocol):
 
 @dataclass(frozen=True)
 class Seen:
+    """rrsets: by resource id. whole: all sets of each zone, as they were read."""
+
     zones: dict[str, ZoneSeen]
     rrsets: Mapping[str, Rrset]
+    whole: dict[str, Sequence[Rrset]] = field(default_factory=dict)
 
 
 class DnsBackend:
@@ -132,6 +135,7 @@ class DnsBackend:
     def __init__(self, provider: Provider, rules: Mapping[str, Rules], owner: str) -> None:
         self.provider, self._rules, self._owner = provider, rules, owner
         self.system = provider.system
+        self._unwritten: dict[str, Sequence[Rrset]] = {}
 
     def observe(self, scope: Sequence[Resource]) -> Snapshot:
         """What stands at the keys in `scope` is always shown, whatever the rules: an undo depends on it."""
@@ -149,8 +153,11 @@ class DnsBackend:
             if resource.kind != RRSET and (itself := _zone_itself(resource, zones.get(resource.key))):
                 is_ours = resource.kind == TTL or itself.spec["owner"] == self._owner
                 (owned if is_ours else foreign)[itself.id] = itself
+        # Right after a write only the zones that it went to are read again; others can't have changed by it.
+        known, self._unwritten = self._unwritten, {}
+        whole_zones = {name: known[name] if name in known else self.provider.rrsets(zones[name]) for name in zones}
         for name in zones:
-            for rrset in self.provider.rrsets(zones[name]):
+            for rrset in whole_zones[name]:
                 whole = resource_of(name, rrset)
                 seen[whole.id] = rrset
                 wanted = asked.get(whole.id)
@@ -163,7 +170,7 @@ class DnsBackend:
                     owned[found.id] = found
                 elif found and wanted:
                     foreign[found.id] = found
-        return Snapshot(owned, foreign, Seen(zones, seen))
+        return Snapshot(owned, foreign, Seen(zones, seen, whole_zones))
 
     def _refuse_missing(self, needed: Sequence[str], zones: Mapping[str, ZoneSeen], written: Collection[str]) -> None:
         missing = [name for name in needed if name not in zones]
@@ -233,9 +240,11 @@ class DnsBackend:
                 self._write_zone(change, seen)
                 continue
             by_zone.setdefault(_zone(change.subject), []).append(change)
+        for name in {_zone(change.subject) for change in changes}:
+            seen.whole.pop(name, None)
         for name, share in by_zone.items():
             self.provider.write(seen.zones[name], share, seen.rrsets)
-
+        self._unwritten = seen.whole
 
     def _write_zone(self, change: Change, seen: Seen) -> None:
         name, after = change.subject.key, change.after

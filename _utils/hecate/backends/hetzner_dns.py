@@ -27,7 +27,7 @@ class HetznerDns:
         return self._client.zonefile(zone.raw)
 
     def budget(self, changes: Sequence[Change]) -> Budget:
-        """After the writes the zones are read again, which takes as much as it took now."""
+        """After the writes zones are read again, which takes no more than it took now."""
         meter = self._client.meter
         writes = sum(_writes(change) for change in changes)
         zonefiles = len({change.subject.key.split("/")[0] for change in changes})
