@@ -2,69 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from conftest import ROOT, RealCaddy
+from conftest import RealCaddy
+
+from contract.minion import Minion
 
 salt_client = pytest.importorskip("salt.client", reason="for want of a tool: run make setup")
 MANY = 200
 
 
-class Minion:
-    """A masterless minion whose states are this checkout's."""
-
-    def __init__(self, folder: Path, caddy: RealCaddy) -> None:
-        import salt.config
-
-        self.folder, self.caddy = folder, caddy
-        self.states, self.pillar = folder / "states", folder / "pillar"
-        for path in (self.states, self.pillar):
-            path.mkdir()
-        (self.pillar / "top.sls").write_text("base: {'*': [hecate]}")
-        self.set_pillar({})
-        self.opts = salt.config.minion_config(None)
-        self.opts.update(
-            id="edge",
-            file_client="local",
-            root_dir="/",
-            cachedir=str(folder / "cache"),
-            extension_modules=str(folder / "extmods"),
-            states_dirs=[str(ROOT / "_states")],
-            module_dirs=[str(ROOT / "_modules")],
-            file_roots={"base": [str(self.states)]},
-            pillar_roots={"base": [str(self.pillar)]},
-            sock_dir=str(folder),
-            pki_dir=str(folder / "pki"),
-            grains={},
-            log_file=str(folder / "log"),
-        )
-
-    def set_pillar(self, hecate: dict[str, Any]) -> None:
-        base = {
-            "caddy": {"admin": self.caddy.admin, "issuer": "none"},
-            "edges": {"edge": {"https": self.caddy.https, "bind": "127.0.0.1"}},
-        }
-        (self.pillar / "hecate.sls").write_text(yaml.safe_dump({"hecate": {**base, **hecate}}))
-
-    def run(self, sls: dict[str, Any], *, test: bool = False) -> dict[str, dict[str, Any]]:
-        """state.apply of this SLS; a state's return by its id."""
-        import salt.client
-
-        (self.states / "routes.sls").write_text(json.dumps(sls))
-        caller = salt.client.Caller(mopts=dict(self.opts))
-        answer = caller.cmd("state.sls", "routes", test=test, concurrent=True)
-        assert isinstance(answer, dict), answer
-        return {row["__id__"]: row for row in answer.values()}
-
-
 @pytest.fixture
 def minion(tmp_path: Path, caddy: RealCaddy) -> Iterator[Minion]:
-    yield Minion(tmp_path, caddy)
+    edges = {"edge": {"https": caddy.https, "bind": "127.0.0.1"}}
+    yield Minion(tmp_path, {"caddy": {"admin": caddy.admin, "issuer": "none"}, "edges": edges})
 
 
 def routes(count: int, port: int = 1, **more: Any) -> dict[str, Any]:

@@ -272,3 +272,10 @@ def test_what_is_spelt_alike_is_not_even_read() -> None:
     values = [f"10 m{number}.estate.test." for number in range(1000)]
     assert rdata.respelled("MX", values, {*values, "5 other.estate.test."}, ZONE) == {value: value for value in values}
     assert rdata._canonical.cache_info() == before
+
+
+def test_a_zone_that_dynamic_updates_cannot_make_is_refused() -> None:
+    server = {"server": "127.0.0.1:53", "key": "k", "secret": "env:TSIG"}
+    dns = {"provider": "inside", "zones": {"a.test": {"policy": "sync", "create": True}}}
+    found = problems_in({"hecate": {"rfc2136": {"inside": server}, "dns": dns}})
+    assert [(p.path, "at its server" in p.why) for p in found] == [("hecate:dns:zones:a.test:create", True)]

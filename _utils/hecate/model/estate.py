@@ -343,6 +343,9 @@ class Estate(Section):
                 where = f"{path}:provider" if zone.provider else "hecate:dns:provider"
                 known = ", ".join(["hetzner", *self.rfc2136])
                 yield Problem(where, provider, f"no such provider; there are: {known}")
+            if zone.create and provider in self.rfc2136:
+                why = "dynamic updates (RFC 2136) make no zones; make it at its server"
+                yield Problem(f"{path}:create", "true", why)
             if name in written and self.dns.policy_of(name) is None:
                 why = "say what may be done in this zone: sync, upsert-only or create-only (docs/pillar.md)"
                 yield Problem(f"{path}:policy", "", why)
