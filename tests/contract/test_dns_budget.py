@@ -248,3 +248,22 @@ def test_after_a_change_only_its_own_zone_is_read_again(dns_world: World) -> Non
     calls = requests.get(f"{dns_world.url}/_lab/calls", timeout=5).json()[before:]
     reads = [call["path"] for call in calls if call["method"] == "GET" and call["path"].endswith("/rrsets")]
     assert len(reads) == len(more) + 1 and reads.count(reads[-1]) == 2
+
+
+def test_a_state_for_one_rrset_reads_its_own_zone_alone(dns_world: World) -> None:
+    import hecate_salt
+
+    token = {"Authorization": f"Bearer {dns_world.secret}"}
+    zones = {"estate.test": {"policy": "sync"}, **{f"z{n}.test": {"policy": "sync"} for n in range(5)}}
+    for zone in list(zones)[1:]:
+        body = {"name": zone, "mode": "primary"}
+        requests.post(f"{dns_world.url}/v1/zones", json=body, headers=token, timeout=5).raise_for_status()
+    pillar = {"hecate": {**dns_world.base, "dns": {"zones": zones}}}
+    site = hecate_salt.Site({"id": "dns", "cachedir": str(dns_world.folder)}, {}, pillar)
+    before = len(requests.get(f"{dns_world.url}/_lab/calls", timeout=5).json())
+    overlay = {"dns": {"zones": {"z3.test": {"records": {"a": {"A": "203.0.113.1"}}}}}}
+    made = hecate_salt.present(site, "hetzner_dns", "a", overlay, test=False)
+    assert made["result"] is True and "dns.rrset z3.test/a/A" in made["changes"], made["comment"]
+    calls = requests.get(f"{dns_world.url}/_lab/calls", timeout=5).json()[before:]
+    read = {call["path"] for call in calls if call["method"] == "GET" and call["path"].endswith("/rrsets")}
+    assert len(read) == 1 and sum(call["write"] for call in calls) <= 2
