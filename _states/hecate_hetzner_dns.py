@@ -55,9 +55,7 @@ def rrset_present(name, zone, type, records, ttl=None, **kwargs):  # pylint: dis
 
     Required access: an API token with read and write.
     """
-    values = records[0] if type == "CNAME" and isinstance(records, list) else records
-    overlay = {"dns": {"zones": {zone: {"records": {name: {type: values, "ttl": ttl}}}}}}
-    return hecate_salt.present(_site(), "hetzner_dns", name, overlay, test=__opts__["test"])
+    return hecate_salt.rrset_present(_site(), "hetzner_dns", name, zone, type, records, ttl, test=__opts__["test"])
 
 
 def rrset_absent(name, zone, type, **kwargs):  # pylint: disable=redefined-builtin
@@ -75,7 +73,4 @@ def rrset_absent(name, zone, type, **kwargs):  # pylint: disable=redefined-built
 
     Required access: an API token with read and write.
     """
-    key = f"{zone}/{name}/{type}"
-    return hecate_salt.absent(
-        _site(), "hetzner_dns", name, lambda held: held.key == key, f"apex:{key}", test=__opts__["test"]
-    )
+    return hecate_salt.rrset_absent(_site(), "hetzner_dns", name, zone, type, test=__opts__["test"])

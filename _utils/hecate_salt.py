@@ -23,6 +23,7 @@ from hecate.plan import Plan
 from hecate.resource import Change, Resource
 from salt.exceptions import CommandExecutionError
 from salt.state import STATE_INTERNAL_KEYWORDS, STATE_REQUISITE_KEYWORDS
+from salt.utils.state import gen_tag
 
 GUARDS = "hecate_authentik.guards"
 RUN = "hecate_run"  # pillar key by which a deploy tells its targets what they are part of
@@ -245,7 +246,7 @@ class Run:
             same = chunk["state"] == self.low["state"] and chunk["fun"] == self.low["fun"]
             if (
                 same
-                and _tag(chunk) not in self.done
+                and gen_tag(chunk) not in self.done
                 and not WAITS & chunk.keys()
                 and chunk.get("aggregate") is not False
             ):
@@ -254,10 +255,6 @@ class Run:
 
 
 WAITS = STATE_REQUISITE_KEYWORDS | {"onlyif", "unless", "creates", "check_cmd", "parallel", "retry"}
-
-
-def _tag(chunk: Mapping[str, Any]) -> str:
-    return "_|-".join(str(chunk[key]) for key in ("state", "__id__", "name", "fun"))
 
 
 def thaw(value: Any) -> Any:
@@ -312,6 +309,20 @@ def _together(site: Site, members: Mapping[str, Mapping[str, Any]], test: bool) 
         host: _told("caddy", host, replace(plan, changes=tuple(share)), test, outcome.recovered if outcome else ())
         for host, share in shares.items()
     }
+
+
+def rrset_present(
+    site: Site, system: str, name: str, zone: str, kind: str, records: Any, ttl: int | None, *, test: bool
+) -> dict[str, Any]:
+    """One rrset at a provider of DNS, beside whatever Hecate owns there."""
+    values = records[0] if kind == "CNAME" and isinstance(records, list) else records
+    overlay = {"dns": {"zones": {zone: {"records": {name: {kind: values, "ttl": ttl}}}}}}
+    return present(site, system, name, overlay, test=test)
+
+
+def rrset_absent(site: Site, system: str, name: str, zone: str, kind: str, *, test: bool) -> dict[str, Any]:
+    key = f"{zone}/{name}/{kind}"
+    return absent(site, system, name, lambda held: held.key == key, f"apex:{key}", test=test)
 
 
 def absent(

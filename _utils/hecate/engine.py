@@ -79,16 +79,20 @@ class Wish:
                 resources.pop(name, None)
         return Wish(tuple(resources.values()), tuple(absent), True)
 
+    def about(self) -> set[str]:
+        """Ids of everything that this wish names."""
+        return by_id(self.resources).keys() | set(self.absent)
+
     def part_of(self, plan: Plan) -> tuple[Change, ...]:
         """Those changes of a plan that this wish is about."""
-        about = by_id(self.resources).keys() | set(self.absent)
+        about = self.about()
         return tuple(change for change in plan.changes if change.id in about)
 
     def view(self, snapshot: Snapshot) -> Snapshot:
         """The part of the snapshot that this wish is about."""
         if not self.partial:
             return snapshot
-        about = by_id(self.resources).keys() | set(self.absent)
+        about = self.about()
         return replace(snapshot, owned={n: r for n, r in snapshot.owned.items() if n in about})
 
 

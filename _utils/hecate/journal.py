@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hecate.errors import JournalDamaged, TransactionOpen
+from hecate.files import write_whole
 from hecate.resource import Change
 
 DONE, KEPT = ".done", 20
@@ -86,12 +87,7 @@ class Journal:
         if not lines:
             self.close(transaction)
             return
-        fresh = path.with_suffix(".new")
-        with open(fresh, "w", encoding="utf-8", opener=_private) as handle:
-            handle.writelines(lines)
-            handle.flush()
-            os.fsync(handle.fileno())
-        fresh.replace(path)
+        write_whole(path, "".join(lines).encode())
         _sync_folder(self.folder)
 
     def open_entries(self) -> list[Entry]:

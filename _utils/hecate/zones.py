@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ from hecate.backends.dns_propagation import Ask, Server, longest_cached, questio
 from hecate.budget import clock_text
 from hecate.engine import Wish
 from hecate.errors import HecateError, Unreachable
+from hecate.files import write_whole
 from hecate.plan import Plan
 from hecate.resource import Resource, Snapshot
 from hecate.zonefile import Set, Zonefile, canonical, with_owners
@@ -37,12 +37,7 @@ class Zonefiles:
         """On disk before this returns. name: the transaction."""
         path = self._path(zone, f"{name}.zone")
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = path.with_suffix(".new")
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        fresh.replace(path)
+        write_whole(path, text.encode())
         for old in self._files(zone)[:-KEPT]:
             old.unlink(missing_ok=True)
         return path
@@ -191,12 +186,7 @@ def restoring(file: Zonefile, owned: Iterable[Resource], seen: Seen, strangers: 
         key = f"{file.zone}/{one.key}"
         there = seen.rrsets.get(f"dns.rrset {key}")
         is_ours = key in ours if there else one.owner == owner
-        if (
-            not (is_ours or strangers)
-            or one.type == "SOA"
-            or one.key == "@/NS"
-            or one.name.startswith("_acme-challenge")
-        ):
+        if not (is_ours or strangers) or _somebody_elses(one.name, one.type):
             continue
         if key in ours and ours[key].spec.get("shared"):  # what others have in it isn't ours to bring back
             continue
@@ -281,11 +271,16 @@ def pillar_of(zone: ZoneSeen, rrsets: Iterable[Rrset]) -> tuple[dict[str, Any], 
     return ({"hecate": {**made, "adopt": adopt}} if adopt else {"hecate": made}), adopt, left
 
 
-def _not_for_pillar(rrset: Rrset) -> str | None:
-    if rrset.type == "SOA" or (rrset.name == "@" and rrset.type == "NS"):
+def _somebody_elses(name: str, kind: str) -> str | None:
+    """Why a set is neither brought back nor adopted, if so."""
+    if kind == "SOA" or (name == "@" and kind == "NS"):
         return "is the provider's"
-    if rrset.name.startswith("_acme-challenge"):
-        return "belongs to whoever asks for a certificate"
+    return "belongs to whoever asks for a certificate" if name.startswith("_acme-challenge") else None
+
+
+def _not_for_pillar(rrset: Rrset) -> str | None:
+    if why := _somebody_elses(rrset.name, rrset.type):
+        return why
     if rrset.type == "TXT" and any('"' in _text_of(value) for value in rrset.records):
         return "has quotes in its text, which pillar can't say"
     return None

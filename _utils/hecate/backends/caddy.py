@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from hecate.backends.caddy_certificates import CertificateFiles
 from hecate.backends.caddy_marks import Held
 from hecate.clients.caddy import CaddyClient
 from hecate.errors import ApiFailure, Conflict, Faulty, Refused, Stale, Unreachable
+from hecate.files import write_whole
 from hecate.resource import Change, Resource, Snapshot
 
 Config = dict[str, Any]
@@ -63,7 +63,7 @@ class CaddyBackend:
             owned |= {route.id: self._certificates.checked(route) for route in routes}
         elif (stranger := config.get("apps", {}).get("http", {}).get("servers", {}).get(self._name)) is not None:
             foreign[f"{SERVER} {self._name}"] = Resource(SERVER, self._name, {"server": stranger})
-        if self._saves(config):
+        if self._compared(config) == "same":
             # Neither Hecate's to delete nor to undo: it only follows what runs.
             saved = saved_resource(self._saved)
             foreign[saved.id] = saved
@@ -123,13 +123,7 @@ class CaddyBackend:
 
     def disk(self) -> str:
         """How the file for a starting Caddy compares to what runs: "same", "missing", "unreadable" or "differs"."""
-        try:
-            kept = json.loads(self._saved.read_bytes())
-        except FileNotFoundError:
-            return "missing"
-        except (OSError, ValueError):
-            return "unreadable"
-        return "same" if kept == self._client.config()[0] else "differs"
+        return self._compared(self._client.config()[0])
 
     def root_certificate(self) -> str:
         """PEM of the root of this Caddy's internal CA."""
@@ -194,21 +188,18 @@ class CaddyBackend:
         fault = f" because of {where}{more}" if where else ""
         return Refused("caddy", f"refuses the configuration{fault}: {blame.reason(message)}", code=err.code)
 
-    def _saves(self, config: Config) -> bool:
-        """Whether the file holds exactly this."""
+    def _compared(self, config: Config) -> str:
         try:
-            return bool(json.loads(self._saved.read_bytes()) == config)
+            kept = json.loads(self._saved.read_bytes())
+        except FileNotFoundError:
+            return "missing"
         except (OSError, ValueError):
-            return False
+            return "unreadable"
+        return "same" if kept == config else "differs"
 
     def _save(self, data: bytes) -> None:
         self._saved.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._saved.with_name(self._saved.name + ".new")
-        with open(fresh, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        fresh.replace(self._saved)
+        write_whole(self._saved, data)
 
 
 def _listens(address: tuple[str, int]) -> bool:

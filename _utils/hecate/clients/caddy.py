@@ -73,7 +73,7 @@ class CaddyClient:
             if module.startswith(prefix):
                 text = caddyfile.format(name=module.removeprefix(prefix))
                 try:
-                    self._api.send("POST", "/adapt", text.encode(), headers={"Content-Type": "text/caddyfile"})
+                    self._adapted(text)
                 except Refused as err:
                     return "module not registered" in err.message or "unrecognized directive" in err.message
         return False
@@ -97,11 +97,13 @@ class CaddyClient:
                 f"the Caddyfile imports what it does not define above: {listed}. Caddy would read these files and "
                 "show them. Put the snippets into the text, or say allow_imports=True if all of it can be trusted",
             )
-        answer = self._api.send("POST", "/adapt", caddyfile.encode(), headers={"Content-Type": "text/caddyfile"})
-        warnings = [
-            f"line {w.get('line', '?')}: {w.get('message', '')}" for w in (answer.data or {}).get("warnings") or []
-        ]
-        return dict((answer.data or {}).get("result") or {}), warnings
+        answer = self._adapted(caddyfile)
+        warnings = [f"line {w.get('line', '?')}: {w.get('message', '')}" for w in answer.get("warnings") or []]
+        return dict(answer.get("result") or {}), warnings
+
+    def _adapted(self, caddyfile: str) -> dict[str, Any]:
+        headers = {"Content-Type": "text/caddyfile"}
+        return self._api.send("POST", "/adapt", caddyfile.encode(), headers=headers).data or {}
 
 
 # How Caddy reads a Caddyfile before it parses it: \r is dropped, {$NAME:default} replaced.

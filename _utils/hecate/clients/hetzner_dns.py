@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import requests
 from hcloud import APIException, Client
-from hcloud.actions import ActionException, BoundAction
+from hcloud.actions import BoundAction
 from hcloud.core.domain import Meta
 from hcloud.zones import BoundZone, BoundZoneRRSet, ZoneRecord, ZoneRRSet
 
@@ -55,14 +55,7 @@ class HetznerDnsClient:
         patience: float = 60.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._client = Client(
-            token,
-            endpoint,
-            application_name="hecate",
-            timeout=timeout,
-            poll_interval=0.2,
-            poll_max_retries=int(action_deadline / 0.2),
-        )
+        self._client = Client(token, endpoint, application_name="hecate", timeout=timeout)
         self._client._client._retry_max_retries = 0  # hcloud has no public switch for it
         self._mask, self._sleep, self._deadline = mask, sleep, action_deadline
         self.meter = Meter(patience, sleep, clock)
@@ -231,8 +224,6 @@ class HetznerDnsClient:
             message = self._mask(f"{err.message}{details}")
             message = self._limited(message) if kind is RateLimited else message
             raise kind("hetzner_dns", message, code=err.code, request_id=err.correlation_id or "") from err
-        except ActionException as err:
-            raise Faulty("hetzner_dns", self._mask(f"an accepted change was not carried out: {err}")) from err
         except requests.RequestException as err:
             raise Unreachable("hetzner_dns", f"no answer ({type(err).__name__})") from err
         except (KeyError, TypeError, ValueError) as err:

@@ -74,13 +74,7 @@ class JsonApi:
 
     def text(self, path: str) -> str:
         """The body of a GET that isn't JSON, as metrics are not."""
-        try:
-            response = self._session.get(self.base + path, timeout=(min(self.timeout, 10.0), self.timeout))
-        except requests.RequestException as err:
-            raise Unreachable(self.system, f"GET {path}: no answer ({type(err).__name__})") from err
-        if response.status_code >= 300:
-            raise self.failure(response, f"GET {path}")
-        return response.text
+        return self._exchanged("GET", path).text
 
     def send(
         self,
@@ -95,23 +89,19 @@ class JsonApi:
         ready = body is None or isinstance(body, bytes)
         data = body if ready else json.dumps(body, separators=(",", ":")).encode()
         extra = ({"Content-Type": "application/json"} if data is not None else {}) | dict(headers or {})
-        where = f"{method} {path}"
+        response = self._exchanged(method, path, data=data, params=params, headers=extra)
+        return Answer(self._parsed(response, f"{method} {path}"), response.headers)
+
+    def _exchanged(self, method: str, path: str, **said: Any) -> requests.Response:
+        where, timeout = f"{method} {path}", (min(self.timeout, 10.0), self.timeout)
         try:
-            response = self._session.request(
-                method,
-                self.base + path,
-                data=data,
-                params=params,
-                headers=extra,
-                timeout=(min(self.timeout, 10.0), self.timeout),
-                allow_redirects=False,
-            )
+            response = self._session.request(method, self.base + path, timeout=timeout, allow_redirects=False, **said)
         except requests.RequestException as err:
             message = self._mask(f"{where}: no answer ({type(err).__name__})")
             raise Unreachable(self.system, f"{message}; is {unquote(self.base)} up?") from err
         if response.status_code >= 300:
             raise self.failure(response, where)
-        return Answer(self._parsed(response, where), response.headers)
+        return response
 
     def failure(self, response: requests.Response, where: str) -> ApiFailure:
         """The typed error for an answer that is not a success."""

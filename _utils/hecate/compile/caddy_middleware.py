@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from hecate.compile.caddy_matching import covered
-from hecate.compile.caddy_text import STATUS, filled, page
+from hecate.compile.caddy_text import STATUS, filled, page, read_by_caddy
 from hecate.model.fields import bytes_of
 from hecate.model.middleware import (
     BasicAuth,
@@ -323,7 +323,7 @@ def _request_id(config: RequestId) -> list[Step]:
 def _basic_auth(config: BasicAuth) -> list[Step]:
     """The cache of hashes keeps bcrypt from costing a second of CPU with every request."""
     accounts = [
-        {"username": name, "password": _read_by_caddy(password)} for name, password in sorted(config.accounts.items())
+        {"username": name, "password": read_by_caddy(password)} for name, password in sorted(config.accounts.items())
     ]
     basic = {
         "accounts": accounts,
@@ -335,11 +335,6 @@ def _basic_auth(config: BasicAuth) -> list[Step]:
     if config.hide:
         steps.append(handled({"handler": "headers", "request": {"delete": ["Authorization"]}}))
     return steps
-
-
-def _read_by_caddy(text: str) -> str:
-    kind, found, rest = text.partition(":")
-    return f"{{{kind}.{rest}}}" if found and kind in ("env", "file") else text
 
 
 def _block_scanners(config: BlockScanners) -> list[Step]:

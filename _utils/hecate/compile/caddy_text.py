@@ -29,3 +29,9 @@ def page(text: str, status: str = STATUS) -> str:
     status: what stands for the status where there is no error of Caddy's to name it.
     """
     return filled(text).replace(STATUS, status)
+
+
+def read_by_caddy(text: str) -> str:
+    """env:NAME -> {env.NAME}, file:/path -> {file./path}: the value never leaves Caddy's machine. Else as it is."""
+    kind, found, rest = text.partition(":")
+    return f"{{{kind}.{rest}}}" if found and kind in ("env", "file") else text

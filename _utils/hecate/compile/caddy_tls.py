@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hecate.compile.caddy_text import read_by_caddy
 from hecate.model.caddy import Caddy
 from hecate.model.certificates import Certificates, Provider
 from hecate.model.estate import Estate
@@ -81,15 +82,9 @@ def _dns(certificates: Certificates) -> Spec:
     assert way, "checked by the caller"
     provider: Spec = {"name": way.provider}
     if way.token:
-        provider[way.token_field] = _read_by_caddy(way.token)
+        provider[way.token_field] = read_by_caddy(way.token)
     timeout = {"propagation_timeout": way.propagation_timeout} if way.propagation_timeout else {}
     return {"provider": provider, **timeout}
-
-
-def _read_by_caddy(reference: str) -> str:
-    """env:NAME -> {env.NAME}, file:/path -> {file./path}: the value never leaves Caddy's machine."""
-    kind, _, rest = reference.partition(":")
-    return f"{{{kind}.{rest}}}"
 
 
 def _connection(caddy: Caddy, tls: Tls) -> Spec:

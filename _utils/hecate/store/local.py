@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fcntl import LOCK_EX, flock
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hecate.errors import Faulty
+from hecate.files import write_whole
 from hecate.store import ABSENT, Stored
 
 
@@ -37,12 +37,7 @@ class LocalStore:
                 return False
             path = self._path(key)
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            fresh = path.with_suffix(".new")
-            with open(fresh, "w", encoding="utf-8", opener=lambda p, flags: os.open(p, flags, 0o600)) as handle:
-                json.dump(value, handle, sort_keys=True)
-                handle.flush()
-                os.fsync(handle.fileno())
-            fresh.replace(path)
+            write_whole(path, json.dumps(value, sort_keys=True).encode())
             return True
 
     def delete(self, key: str, version: str | None = None) -> bool:
