@@ -94,7 +94,7 @@ def target(system: str, estate: Estate, place: Place) -> Target:
     """
     found = access(system, estate, place)
     with paused():
-        return replace(found, wish=Wish(tuple(SYSTEMS[system].wanted(estate, place))))
+        return replace(found, wish=Wish(tuple(SYSTEMS[system].wanted(estate, place, found.backend))))
 
 
 def access(system: str, estate: Estate, place: Place) -> Target:
@@ -209,27 +209,20 @@ def certificates(estate: Estate, minion: str) -> dict[str, inventory.Shown]:
 
 def _caddy(estate: Estate, place: Place, secrets: Resolver) -> Backend:
     client = CaddyClient(estate.caddy.admin, sleep=place.sleep)
-    return CaddyBackend(client, estate.caddy.server, _saved(estate, place), _certificates(estate, place, secrets))
-
-
-def _saved(estate: Estate, place: Place) -> Path:
-    """Where the configuration that runs is kept for a Caddy that starts."""
-    return Path(estate.caddy.config_file or place.cache / "hecate" / "caddy.json")
-
-
-def _certificates(estate: Estate, place: Place, secrets: Resolver) -> CertificateFiles:
-    """Certificates from Vault, read when they are planned (without keys) and when they are written."""
+    saved = Path(estate.caddy.config_file or place.cache / "hecate" / "caddy.json")
     folder = Path(estate.certificates.folder or place.cache / "hecate" / "certificates")
-    return CertificateFiles(folder, secrets.value, estate.certificates.owner)
+    # From Vault, read when they are planned (without keys) and when they are written.
+    files = CertificateFiles(folder, secrets.value, estate.certificates.owner)
+    return CaddyBackend(client, estate.caddy.server, saved, files)
 
 
-def _routes(estate: Estate, place: Place) -> list[Resource]:
+def _routes(estate: Estate, place: Place, backend: Backend) -> list[Resource]:
+    assert isinstance(backend, CaddyBackend)
     guards = place.guards() if any(estate.guarded()) else ()
     wanted = proxy.compile_caddy(estate, estate.edges.get(place.minion, Edge()), guards)
-    files = _certificates(estate, place, resolver(estate))
-    wanted = [files.located(resource) for resource in wanted]
-    _refuse_missing_modules(wanted, CaddyClient(estate.caddy.admin, sleep=place.sleep))
-    return [*wanted, saved_resource(_saved(estate, place))] if wanted else []
+    wanted = [backend.certificates.located(resource) for resource in wanted]
+    _refuse_missing_modules(wanted, backend.client)
+    return [*wanted, saved_resource(backend.saved)] if wanted else []
 
 
 def _refuse_missing_modules(wanted: Sequence[Resource], client: CaddyClient) -> None:
@@ -325,20 +318,20 @@ class System:
     """How to reach a system, and what the pillar wants of it. section: without it, not managed."""
 
     backend: Callable[[Estate, Place, Resolver], Backend]
-    wanted: Callable[[Estate, Place], list[Resource]]
+    wanted: Callable[[Estate, Place, Backend], list[Resource]]
     section: str = ""
 
 
 SYSTEMS = {
     "terraform": System(
         _terraform,
-        lambda estate, _: compile_terraform(estate, source_digest(Path(_section(estate, "terraform").source))),
+        lambda estate, *_: compile_terraform(estate, source_digest(Path(_section(estate, "terraform").source))),
         "terraform",
     ),
-    "nomad": System(_nomad, lambda estate, _: compile_nomad(estate), "nomad"),
-    "authentik": System(_authentik, lambda estate, _: identity.compile_authentik(estate), "authentik"),
-    "hetzner_dns": System(_dns, lambda estate, _: compile_dns(estate), "hetzner_dns"),
-    "rfc2136": System(_rfc2136, lambda estate, _: compile_dns(estate, tuple(estate.rfc2136)), "rfc2136"),
+    "nomad": System(_nomad, lambda estate, *_: compile_nomad(estate), "nomad"),
+    "authentik": System(_authentik, lambda estate, *_: identity.compile_authentik(estate), "authentik"),
+    "hetzner_dns": System(_dns, lambda estate, *_: compile_dns(estate), "hetzner_dns"),
+    "rfc2136": System(_rfc2136, lambda estate, *_: compile_dns(estate, tuple(estate.rfc2136)), "rfc2136"),
     "caddy": System(_caddy, _routes),
 }
 

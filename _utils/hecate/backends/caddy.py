@@ -47,11 +47,11 @@ class CaddyBackend:
     brief = True
 
     def __init__(self, client: CaddyClient, server: str, saved: Path, certificates: CertificateFiles) -> None:
-        self._client, self._name, self._saved, self._certificates = client, server, saved, certificates
+        self.client, self._name, self.saved, self.certificates = client, server, saved, certificates
         self._written: tuple[Config, Held] | None = None
 
     def observe(self, scope: Sequence[Resource]) -> Snapshot:
-        config, etag = self._client.config()
+        config, etag = self.client.config()
         held = self._held(config, scope)
         owned: dict[str, Resource] = {}
         foreign: dict[str, Resource] = {}
@@ -60,12 +60,12 @@ class CaddyBackend:
             server = Resource(SERVER, self._name, {**held.server, **edited})
             owned[server.id], needs = server, (server.id,)
             routes = (Resource(ROUTE, key, spec, needs) for key, spec in held.routes.items())
-            owned |= {route.id: self._certificates.checked(route) for route in routes}
+            owned |= {route.id: self.certificates.checked(route) for route in routes}
         elif (stranger := config.get("apps", {}).get("http", {}).get("servers", {}).get(self._name)) is not None:
             foreign[f"{SERVER} {self._name}"] = Resource(SERVER, self._name, {"server": stranger})
         if self._compared(config) == "same":
             # Neither Hecate's to delete nor to undo: it only follows what runs.
-            saved = saved_resource(self._saved)
+            saved = saved_resource(self.saved)
             foreign[saved.id] = saved
         return Snapshot(owned, foreign, Seen(config, etag, held))
 
@@ -78,18 +78,18 @@ class CaddyBackend:
         config = layout.render(seen.config, self._name, held.server, held.routes)
         data = json.dumps(config, separators=(",", ":")).encode()
         # Before the configuration that names them; they are in nobody's way if Caddy refuses it.
-        renewed = self._certificates.write(c.after.spec for c in changes if c.kind == ROUTE and c.after)
+        renewed = self.certificates.write(c.after.spec for c in changes if c.kind == ROUTE and c.after)
         if config != seen.config:
             self._write(config, data, seen, held, changes)
         elif renewed:
-            self._client.replace(config, seen.etag, data, force=True)  # the same words, other files
-        self._certificates.tidy(seen.held.routes.values(), held.routes.values())
+            self.client.replace(config, seen.etag, data, force=True)  # the same words, other files
+        self.certificates.tidy(seen.held.routes.values(), held.routes.values())
         self._save(data)
         self._written = config, held
 
     def routes(self) -> dict[str, Config]:
         """What each of Hecate's routes does now, by key: its hosts, and the upstreams that it leads to."""
-        held = layout.read(self._client.config()[0], self._name)
+        held = layout.read(self.client.config()[0], self._name)
         return {
             key: {"hosts": spec["hosts"], "upstreams": layout.dials(spec), "answers": layout.summary(spec)}
             for key, spec in sorted(held.routes.items())
@@ -97,7 +97,7 @@ class CaddyBackend:
 
     def config(self) -> Config:
         """Hecate's server and what belongs to it, as it runs; password hashes left out."""
-        held = layout.read(self._client.config()[0], self._name)
+        held = layout.read(self.client.config()[0], self._name)
         found: Config = _without_hashes({"server": held.server, "routes": held.routes})
         return found
 
@@ -109,8 +109,8 @@ class CaddyBackend:
         Follows https://caddyserver.com/docs/api#get-reverse-proxyupstreams; active checks are told only by the
         metric caddy_reverse_proxy_upstreams_healthy, up to ten seconds late.
         """
-        healthy = self._client.gauges("caddy_reverse_proxy_upstreams_healthy", "upstream")
-        rows = self._client.upstreams()
+        healthy = self.client.gauges("caddy_reverse_proxy_upstreams_healthy", "upstream")
+        rows = self.client.upstreams()
         return {
             row["address"]: {
                 "requests": row["num_requests"],
@@ -123,11 +123,11 @@ class CaddyBackend:
 
     def disk(self) -> str:
         """How the file for a starting Caddy compares to what runs: "same", "missing", "unreadable" or "differs"."""
-        return self._compared(self._client.config()[0])
+        return self._compared(self.client.config()[0])
 
     def root_certificate(self) -> str:
         """PEM of the root of this Caddy's internal CA."""
-        return self._client.root_certificate()
+        return self.client.root_certificate()
 
     def _held(self, config: Config, scope: Sequence[Resource]) -> Held:
         """What of `config` is ours; what this backend wrote itself it needs not take apart again."""
@@ -154,7 +154,7 @@ class CaddyBackend:
 
     def _write(self, config: Config, data: bytes, seen: Seen, held: Held, changes: Sequence[Change]) -> None:
         try:
-            self._client.replace(config, seen.etag, data)
+            self.client.replace(config, seen.etag, data)
         except Stale:
             raise
         except (Refused, Faulty) as err:
@@ -168,10 +168,10 @@ class CaddyBackend:
 
         So what ran before is loaded once more, whatever Caddy believes, and must be heard listening.
         """
-        now, etag = self._client.config()
+        now, etag = self.client.config()
         if now not in (sent, seen.config) or not seen.config.get("apps"):
             return  # somebody else has written since; or there was nothing, and the undo takes ours away
-        self._client.replace(seen.config, etag, force=True)
+        self.client.replace(seen.config, etag, force=True)
         deaf = [address for address in layout.addresses(seen.config, self._name) if not _listens(address)]
         if deaf:
             where = ", ".join(f"{host}:{port}" for host, port in deaf)
@@ -190,7 +190,7 @@ class CaddyBackend:
 
     def _compared(self, config: Config) -> str:
         try:
-            kept = json.loads(self._saved.read_bytes())
+            kept = json.loads(self.saved.read_bytes())
         except FileNotFoundError:
             return "missing"
         except (OSError, ValueError):
@@ -198,8 +198,8 @@ class CaddyBackend:
         return "same" if kept == config else "differs"
 
     def _save(self, data: bytes) -> None:
-        self._saved.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self._saved, data)
+        self.saved.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.saved, data)
 
 
 def _listens(address: tuple[str, int]) -> bool:
