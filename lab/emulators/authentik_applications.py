@@ -3,42 +3,46 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+import dataclasses
+from typing import Any, ClassVar
 
 from werkzeug.wrappers import Request
 
 from lab.emulators import authentik_render as render
-from lab.emulators.authentik_access import may_open
-from lab.emulators.authentik_directory import BINDING
-from lab.emulators.authentik_fields import Field, boolean, choice, key_of, list_of, text, url
+from lab.emulators.authentik_access import decide, may_open
+from lab.emulators.authentik_fields import Field, boolean, choice, key_of, list_of, slug, text, url
+from lab.emulators.authentik_kinds import ALL, Kind, Write
 from lab.emulators.authentik_lists import page_of, selected
-from lab.emulators.authentik_providers import BAD_SLUG, SLUG, Providers
-from lab.emulators.authentik_server import API, Kind
+from lab.emulators.authentik_objects import Objects
+from lab.emulators.authentik_policies import BINDING
+from lab.emulators.authentik_providers import BY_MODEL
+from lab.emulators.authentik_server import API, FORBIDDEN
 from lab.emulators.authentik_state import Object
 from lab.emulators.base import Answer, ApiError, json_body, route
 
-UNIQUE = (("slug", "Application with this slug already exists."),
-          ("provider", "Application with this provider already exists."))  # fmt: skip
-FIELDS = {
-    "name": Field(text(blank=False)), "slug": Field(text(False, 50, SLUG, BAD_SLUG)),
+APPLICATION = Kind("applications", "Application", {
+    "name": Field(text(blank=False)), "slug": Field(slug),
     "provider": Field(key_of("providers"), None, nullable=True),
     "backchannel_providers": Field(list_of(key_of("providers")), []), "open_in_new_tab": Field(boolean, False),
     "meta_launch_url": Field(url(), ""), "meta_description": Field(text(), ""), "meta_publisher": Field(text(), ""),
     "policy_engine_mode": Field(choice("any", "all"), "any"), "group": Field(text(), ""),
-}  # fmt: skip
-UNLIMITED_SLUG_FROM = (2025, 12)
+    "meta_hide": Field(boolean, False, since=(2026, 5)),
+}, render.application, (
+    ("slug", "Application with this slug already exists."),
+    ("provider", "Application with this provider already exists."),
+), path="/core/applications/", key="slug", verbs=ALL - {"list"})  # fmt: skip
+BINDINGS_FROM = (2024, 12)
+"""The release from which a transaction makes bindings; before, they are ignored in silence."""
 
 
-class Applications(Providers):
-    """``/core/applications/`` and ``/core/transactional/applications/``."""
+class Applications(Objects):
+    """``/core/applications/`` and ``/core/transactional/applications/``.
 
-    @property
-    def applications(self) -> Kind:
-        """Applications; a slug has at most 50 characters up to 2025.10."""
-        fields = dict(FIELDS)
-        if self.state.release >= UNLIMITED_SLUG_FROM:
-            fields["slug"] = Field(text(False, None, SLUG, BAD_SLUG))
-        return Kind("applications", "Application", fields, render.application, UNIQUE)
+    A new application is open to everyone until something is bound to it. A provider belongs to one application only.
+    A deleted application takes its bindings along, and leaves its provider.
+    """
+
+    kinds: ClassVar[tuple[Kind, ...]] = (APPLICATION,)
 
     @route("GET", f"{API}/core/applications/")
     def list_applications(self, request: Request) -> Answer:
@@ -64,36 +68,10 @@ class Applications(Providers):
                 self.state.app_access[place] = [row["pk"] for row in allowed]
         return allowed
 
-    @route("POST", f"{API}/core/applications/")
-    def create_application(self, request: Request) -> Answer:
-        """Open to everyone until something is bound to it."""
-        values = self.read_body(request, self.applications)
-        self.state.forget_access()
-        return self.create(self.applications, values)
-
-    @route("GET", f"{API}/core/applications/<slug>/")
-    def get_application(self, request: Request, slug: str) -> Answer:
-        """One application, by its slug."""
-        return 200, render.application(self.state, self.find(self.applications, slug, "slug"))
-
-    @route("PUT", f"{API}/core/applications/<slug>/")
-    @route("PATCH", f"{API}/core/applications/<slug>/")
-    def update_application(self, request: Request, slug: str) -> Answer:
-        """Some fields of one application; a provider belongs to one application only."""
-        row = self.find(self.applications, slug, "slug")
-        return self.update(self.applications, row, self.read_body(request, self.applications, row))
-
-    @route("DELETE", f"{API}/core/applications/<slug>/")
-    def delete_application(self, request: Request, slug: str) -> Answer:
-        """Its bindings go with it; its provider stays."""
-        row = self.find(self.applications, slug, "slug")
-        self.drop_bindings("target", row["pk"])
-        return self.remove(self.applications, row)
-
     @route("GET", f"{API}/core/applications/<slug>/check_access/")
     def check_application_access(self, request: Request, slug: str) -> Answer:
         """Whether the caller, or ``for_user`` where the caller is a superuser, may open it."""
-        row = self.find(self.applications, slug, "slug")
+        row = self.find(APPLICATION, slug)
         user = self.caller
         asked = request.args.get("for_user")
         if self.superuser and asked is not None:
@@ -102,7 +80,8 @@ class Applications(Providers):
             user = int(asked)
             if user not in self.state.users:
                 raise ApiError(400, {"for_user": "User not found"})
-        return 200, {"passing": may_open(self.state, row, user), "messages": [], "log_messages": []}
+        verdict = decide(self.state, row, self.state.users[user])
+        return 200, {"passing": verdict.passing, "messages": list(verdict.messages), "log_messages": []}
 
     @route("PUT", f"{API}/core/transactional/applications/")
     def create_together(self, request: Request) -> Answer:
@@ -111,32 +90,33 @@ class Applications(Providers):
         missing = [name for name in ("app", "provider_model", "provider") if name not in body]
         if missing:
             raise ApiError(400, {name: ["This field is required."] for name in missing})
-        if body["provider_model"] != "authentik_providers_proxy.proxyprovider":
+        kind = BY_MODEL.get(body["provider_model"])
+        if kind is None:
             raise ApiError(400, {"provider_model": [f'"{body["provider_model"]}" is not a valid choice.']})
+        if not self.may(f"add_{kind.model.lower()}"):
+            raise ApiError(403, FORBIDDEN)
         before = copy.deepcopy(self.state)
         try:
-            self._create_together(body)
+            self._create_together(Write(request, body, None, partial=False), kind)
         except ApiError:
             self.state = before
             raise
-        self.state.forget_access()
         return 200, {"applied": True, "logs": []}
 
-    def _create_together(self, body: Object) -> None:
-        app = self._nested("app", self.applications, body["app"])
+    def _create_together(self, write: Write, kind: Kind) -> None:
+        body = write.body
+        app = self._nested("app", APPLICATION, body["app"], write)
         self.state.next_number["providers"] = self.state.next_number.get("providers", 1) + 1  # the server's dry run
-        try:
-            values = self.proxy_values(body["provider"], None, partial=False)
-        except ApiError as error:
-            raise ApiError(400, {"provider": error.body}) from error
-        provider = self.state.add("providers", values)
-        made = self.state.add("applications", {**app, "provider": provider["pk"]})
+        provider = self.insert("providers", self._nested("provider", kind, body["provider"], write))
+        made = self.insert("applications", {**app, "provider": provider["pk"]})
+        if self.state.release < BINDINGS_FROM:
+            return
         for entry in body.get("policy_bindings", []):
             entry = {"target": made["pk"], **entry} if isinstance(entry, dict) else entry
-            self.state.add("bindings", self._nested("policy_bindings", BINDING, entry))
+            self.insert("bindings", self._nested("policy_bindings", BINDING, entry, write))
 
-    def _nested(self, name: str, kind: Kind, body: Any) -> Object:
+    def _nested(self, name: str, kind: Kind, body: Any, write: Write) -> Object:
         try:
-            return self.read_values(kind, body, None, partial=False)
+            return self.read_values(kind, dataclasses.replace(write, body=body))
         except ApiError as error:
             raise ApiError(400, {name: error.body}) from error

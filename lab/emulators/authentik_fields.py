@@ -9,15 +9,24 @@ from __future__ import annotations
 import dataclasses
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from lab.emulators.authentik_state import Object, State
+from lab.emulators.authentik_expressions import compiled
+from lab.emulators.authentik_state import NUMBERED, Object, Release, State
 from lab.emulators.base import ApiError
 
 REQUIRED: Any = object()
 DURATION = re.compile(r"(microseconds|milliseconds|seconds|minutes|hours|days|weeks)=[0-9.,]+")
+URI_TYPE_FROM = (2026, 5)
+UNLIMITED_SLUG_FROM = (2025, 12)
+SLUG = r"[-a-zA-Z0-9_]+"
+BAD_SLUG = "Enter a valid “slug” consisting of letters, numbers, underscores or hyphens."
 Reader = Callable[[Any, State], Any]
+
+
+Unique = tuple[str, str | Callable[[State], str]]
+"""A field whose values differ, and what a second one is told; the message may depend on the release."""
 
 
 class Invalid(Exception):
@@ -30,11 +39,31 @@ class Invalid(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """One field of a body: how it is read, and what it is where a create leaves it out."""
+    """One field of a body: how it is read, and what it is where a create leaves it out.
+
+    since, until: the first release that has it, and the first that doesn't any more; a field that a release doesn't
+        have is ignored in a body and absent in answers
+    before: the field as it was before ``since``
+    """
 
     read: Reader
     default: Any = REQUIRED
     nullable: bool = False
+    since: Release | None = None
+    until: Release | None = None
+    before: Field | None = None
+
+
+def fields_of(fields: Mapping[str, Field], release: Release) -> dict[str, Field]:
+    """The fields that a release has, as it has them."""
+    found: dict[str, Field] = {}
+    for name, field in fields.items():
+        known: Field | None = field
+        if field.since is not None and release < field.since:
+            known = field.before
+        if known is not None and (known.until is None or release < known.until):
+            found[name] = known
+    return found
 
 
 def text(blank: bool = True, most: int | None = None, pattern: str = "", why: str = "") -> Reader:
@@ -77,6 +106,19 @@ def integer(value: Any, state: State) -> Any:
         raise Invalid("A valid integer is required.") from error
 
 
+def number(value: Any, state: State) -> Any:
+    """A number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Invalid("A valid number is required.")
+    return value
+
+
+def slug(value: Any, state: State) -> Any:
+    """A part of a URL: at most 50 characters up to 2025.10."""
+    most = 50 if state.release < UNLIMITED_SLUG_FROM else None
+    return text(False, most, SLUG, BAD_SLUG)(value, state)
+
+
 def mapping(value: Any, state: State) -> Any:
     """A JSON object, replaced whole."""
     if not isinstance(value, dict):
@@ -116,7 +158,7 @@ def key_of(table: str) -> Reader:
 
     def read(value: Any, state: State) -> Any:
         rows = state.table(table)
-        if table in ("users", "providers"):
+        if table in NUMBERED:
             if isinstance(value, bool) or not re.fullmatch(r"-?\d+", str(value)):
                 raise Invalid(f"Incorrect type. Expected pk value, received {type(value).__name__}.")
             found: Any = int(value)
@@ -133,7 +175,7 @@ def key_of(table: str) -> Reader:
 
 
 def any_uuid(value: Any, state: State) -> Any:
-    """The key of something that the emulator doesn't keep (certificates, roles)."""
+    """The key of something that the emulator doesn't keep (roles, sources)."""
     try:
         return str(uuid.UUID(str(value)))
     except ValueError as error:
@@ -159,26 +201,29 @@ def list_of(read_item: Reader, nested: bool = False) -> Reader:
 
 
 def redirect_uri(value: Any, state: State) -> Any:
-    """One entry of an OAuth2 provider's ``redirect_uris``."""
+    """One entry of an OAuth2 provider's ``redirect_uris``; it has a type from 2026.5."""
     if not isinstance(value, dict):
         raise Invalid({"non_field_errors": ["Invalid data. Expected a dictionary."]})
     if value.get("matching_mode") not in ("strict", "regex") or "url" not in value:
         raise Invalid({"matching_mode": ["This field is required."]})
-    return {"matching_mode": value["matching_mode"], "url": str(value["url"])}
+    read = {"matching_mode": value["matching_mode"], "url": str(value["url"])}
+    if state.release >= URI_TYPE_FROM:
+        kind = value.get("redirect_uri_type", "authorization")
+        read["redirect_uri_type"] = choice("authorization", "logout")(kind, state)
+    return read
 
 
 def expression(value: Any, state: State) -> Any:
     """A policy's Python: stripped, and refused when it doesn't compile."""
     found = text(blank=False)(value, state)
-    body = "\n".join(f"    {line}" for line in found.split("\n"))
     try:
-        compile(f"def handler():\n{body}\n", "temp-policy", "exec")
+        compiled(found)
     except SyntaxError as error:
         raise Invalid(f"Expression Syntax Error: {error.msg} (temp-policy, line {error.lineno})") from error
     return found
 
 
-def cleaned(fields: dict[str, Field], body: Any, state: State, partial: bool) -> Object:
+def cleaned(fields: Mapping[str, Field], body: Any, state: State, partial: bool) -> Object:
     """The body's known fields, read; with the defaults of the others unless ``partial``. ApiError 400 with all that is
     wrong. A PUT also keeps what it leaves out: it drops nothing."""
     if not isinstance(body, dict):
@@ -207,22 +252,23 @@ def cleaned(fields: dict[str, Field], body: Any, state: State, partial: bool) ->
     return found
 
 
-def defaults(fields: dict[str, Field]) -> Object:
-    """What a create fills in; lists and objects are fresh each time."""
+def defaults(fields: Mapping[str, Field], state: State) -> Object:
+    """What a create fills in; lists and objects are fresh each time. A default may be a function of the state."""
     made: Object = {}
     for name, field in fields.items():
         if field.default is not REQUIRED:
-            made[name] = type(field.default)(field.default) if isinstance(field.default, list | dict) else field.default
+            default = field.default(state) if callable(field.default) else field.default
+            made[name] = type(default)(default) if isinstance(default, list | dict) else default
     return made
 
 
-def unique(state: State, table: str, values: Object, own: Any, *rules: tuple[str, str]) -> None:
+def unique(state: State, table: str, values: Object, own: Any, *rules: Unique) -> None:
     """ApiError 400 where another row has the same value in a field of ``rules`` (field, message)."""
     wrong = {}
     for name, message in rules:
         value = values.get(name)
         rows = state.table(table).values()
         if value is not None and any(row.get(name) == value and row["pk"] != own for row in rows):
-            wrong[name] = [message]
+            wrong[name] = [message if isinstance(message, str) else message(state)]
     if wrong:
         raise ApiError(400, wrong)

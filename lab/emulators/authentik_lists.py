@@ -62,13 +62,13 @@ def isnull(test: Callable[[State, Object], bool]) -> Filter:
     return lambda state, row, values: test(state, row) == (values[-1].lower() == "true")
 
 
-def existing(table: str, field: str) -> Filter:
-    """The key of something that exists: 400 for any other, not an empty list."""
+def existing(tables: str, field: str) -> Filter:
+    """The key of something that exists in one of ``tables``: 400 for any other, not an empty list."""
 
     def matches(state: State, row: Object, values: list[str]) -> bool:
         return str(row[field]) in values
 
-    matches.table = table  # type: ignore[attr-defined]
+    matches.tables = tables  # type: ignore[attr-defined]
     return matches
 
 
@@ -88,6 +88,18 @@ def _attributes(values: list[str]) -> Object:
     return wanted
 
 
+def _group_name(field: str) -> Filter:
+    return lambda s, row, values: s.groups.get(row.get(field), {}).get("name") == values[-1]
+
+
+def _context(field: str) -> Filter:
+    return lambda s, row, values: str((row["context"].get("model") or {}).get(field)) == values[-1]
+
+
+MAPPING: dict[str, Filter] = {
+    "name": exact("name"), "managed": lambda s, row, values: row["managed"] in values,
+    "managed__isnull": isnull(lambda s, row: row["managed"] is None),
+}  # fmt: skip
 FILTERS: dict[str, dict[str, Filter]] = {
     "groups": {
         "name": exact("name"), "is_superuser": boolean("is_superuser"), "attributes": attributes,
@@ -98,6 +110,7 @@ FILTERS: dict[str, dict[str, Filter]] = {
         "username": exact("username"), "name": exact("name"), "email": exact("email"), "uuid": exact("uuid"),
         "path": exact("path"), "is_active": boolean("is_active"), "attributes": attributes,
         "type": lambda s, row, values: row["type"] in values,
+        "path_startswith": lambda s, row, values: row["path"].startswith(values[-1]),
         "groups_by_name": lambda s, row, values: any(
             row["pk"] in g["users"] for g in s.groups.values() if g["name"] in values),
         "groups_by_pk": lambda s, row, values: any(
@@ -108,6 +121,8 @@ FILTERS: dict[str, dict[str, Filter]] = {
         "cookie_domain__iexact": iexact("cookie_domain"), "mode__iexact": iexact("mode"),
         "application__isnull": isnull(lambda s, row: s.application_of(row["pk"]) is None),
     },
+    "saml": {"name": exact("name"), "acs_url": exact("acs_url"), "audience": exact("audience"),
+             "authorization_flow": existing("flows", "authorization_flow")},
     "oauth2": {"name": exact("name"), "client_id": exact("client_id"),
                "application": lambda s, row, values: (s.application_of(row["pk"]) or {}).get("pk") == values[-1]},
     "providers": {"application__isnull": isnull(lambda s, row: s.application_of(row["pk"]) is None)},
@@ -117,7 +132,7 @@ FILTERS: dict[str, dict[str, Filter]] = {
         "meta_description": exact("meta_description"),
     },
     "bindings": {
-        "target": existing("applications", "target"), "target_in": existing("applications", "target"),
+        "target": existing("applications rules", "target"), "target_in": existing("applications rules", "target"),
         "policy": existing("policies", "policy"), "policy__isnull": isnull(lambda s, row: row["policy"] is None),
         "enabled": boolean("enabled"), "order": exact("order"), "timeout": exact("timeout"),
     },
@@ -129,16 +144,48 @@ FILTERS: dict[str, dict[str, Filter]] = {
     },
     "flows": {"slug": exact("slug"), "name": exact("name"), "designation": exact("designation"),
               "denied_action": exact("denied_action"), "flow_uuid": exact("pk")},
-    "policies": {"name": exact("name"), "expression": exact("expression")},
+    "expression": {"name": exact("name"), "expression": exact("expression"), "policy_uuid": exact("pk")},
+    "event_matcher": {"name": exact("name"), "action": exact("action"), "client_ip": exact("client_ip"),
+                      "app": exact("app"), "model": exact("model"), "policy_uuid": exact("pk")},
+    "policies": {"bindings__isnull": isnull(
+        lambda s, row: not any(binding["policy"] == row["pk"] for binding in s.bindings.values()))},
     "stages": {"name": exact("name"), "not_configured_action": exact("not_configured_action")},
     "flow_bindings": {"target": existing("flows", "target"), "stage": existing("stages", "stage"),
-                      "order": exact("order")},
+                      "order": exact("order"), "fsb_uuid": exact("pk")},
+    "scope": {**MAPPING, "scope_name": exact("scope_name")},
+    "saml_mapping": {**MAPPING, "saml_name": exact("saml_name"), "friendly_name": exact("friendly_name")},
+    "notification": {"name": exact("name")},
+    "mappings": {**MAPPING},
+    "certificates": {"name": exact("name"), "managed": exact("managed")},
+    "brands": {
+        "domain": exact("domain"), "default": boolean("default"), "brand_uuid": exact("pk"),
+        "flow_authentication": existing("flows", "flow_authentication"),
+    },
+    "tokens": {
+        "identifier": exact("identifier"), "intent": exact("intent"), "expiring": boolean("expiring"),
+        "managed": exact("managed"), "description": exact("description"),
+        "user__username": lambda s, row, values: s.users[row["user"]]["username"] == values[-1],
+    },
+    "transports": {"name": exact("name"), "mode": exact("mode"), "webhook_url": exact("webhook_url"),
+                   "send_once": boolean("send_once")},
+    "rules": {"name": exact("name"), "severity": exact("severity"), "group__name": _group_name("group"),
+              "destination_group__name": _group_name("destination_group")},
+    "events": {
+        "action": icontains("action"), "client_ip": exact("client_ip"),
+        "username": lambda s, row, values: row["user"]["username"] == values[-1],
+        "context_model_app": _context("app"), "context_model_name": _context("model_name"),
+        "context_model_pk": lambda s, row, values: _context("pk")(s, row, [values[-1].replace("-", "")]),
+    },
 }  # fmt: skip
 
 # How a list is ordered where the caller doesn't say. Providers of all kinds come as the database likes.
-ORDERING = {"groups": "name", "users": "username", "proxy": "name", "oauth2": "name", "applications": "name",
-            "bindings": "order", "outposts": "name", "flows": "slug", "policies": "name", "stages": "name",
-            "flow_bindings": "order"}  # fmt: skip
+ORDERING = {
+    "groups": "name", "users": "username", "proxy": "name", "oauth2": "name", "saml": "name", "applications": "name",
+    "bindings": "order", "outposts": "name", "flows": "slug", "policies": "name", "expression": "name",
+    "event_matcher": "name", "stages": "name", "flow_bindings": "order", "scope": "scope_name", "saml_mapping": "name",
+    "notification": "name", "mappings": "name", "certificates": "name", "brands": "domain", "tokens": "identifier",
+    "transports": "name", "rules": "name", "events": "-created",
+}  # fmt: skip
 
 
 def selected(state: State, what: str, rows: Iterable[Object], query: MultiDict[str, str]) -> list[Object]:
@@ -156,7 +203,7 @@ def selected(state: State, what: str, rows: Iterable[Object], query: MultiDict[s
 
 
 def _must_exist(state: State, name: str, test: Filter, values: list[str]) -> None:
-    tables = getattr(test, "table", "").split()
+    tables = getattr(test, "tables", "").split()
     if not tables:
         return
     for value in values:

@@ -5,34 +5,35 @@ from __future__ import annotations
 from typing import Any
 
 from lab.emulators.authentik_access import groups_of
-from lab.emulators.authentik_state import Object, State
+from lab.emulators.authentik_models import META, meta
+from lab.emulators.authentik_state import Object, Release, State
 
 BACKGROUND = "/static/dist/assets/images/flow_background.jpg"
 AVATAR = "data:image/svg+xml;base64,PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciLz4="
 PARENTS_FROM = (2025, 12)
 """The release from which a group has ``parents`` instead of ``parent``."""
 
-# kind: component, verbose name, plural, model
-PROVIDER_KINDS = {
-    "proxy": ("ak-provider-proxy-form", "Proxy Provider", "Proxy Providers", "authentik_providers_proxy.proxyprovider"),
-    "oauth2": ("ak-provider-oauth2-form", "OAuth2/OpenID Provider", "OAuth2/OpenID Providers",
-               "authentik_providers_oauth2.oauth2provider"),
-}  # fmt: skip
 GENERIC_PROVIDER = ("", "provider", "providers", "authentik_core.provider")
 PROVIDER_FIELDS = ("pk", "name", "authentication_flow", "authorization_flow", "invalidation_flow", "property_mappings")
 MEMBER_FIELDS = ("pk", "username", "name", "is_active", "last_login", "email", "attributes", "uid")
+SINCE: dict[str, Release] = {
+    "date_joined": (2025, 2), "password_change_date": (2025, 2), "last_updated": (2025, 8), "children": (2025, 8),
+    "children_obj": (2025, 8), "refresh_interval_s": (2025, 2), "webauthn_allowed_device_types_obj": (2024, 6),
+}  # fmt: skip
+"""Computed fields that older releases don't show."""
 
 
-def _meta(component: str, name: str, plural: str, model: str) -> Object:
-    return {"component": component, "verbose_name": name, "verbose_name_plural": plural, "meta_model_name": model}
+def as_of(state: State, shown: Object) -> Object:
+    """``shown`` without the fields that the release doesn't have yet."""
+    return {name: value for name, value in shown.items() if SINCE.get(name, (0, 0)) <= state.release}
 
 
 def provider_base(state: State, row: Object, generic: bool = False) -> Object:
     """What all providers have in common; ``generic`` is how an outpost shows them, without their kind."""
     application = state.application_of(row["pk"])
     return {
-        **{name: row[name] for name in PROVIDER_FIELDS},
-        **_meta(*(GENERIC_PROVIDER if generic else PROVIDER_KINDS[row["kind"]])),
+        **{name: row[name] for name in PROVIDER_FIELDS if name in row},
+        **meta(*(GENERIC_PROVIDER if generic else META[row["kind"]])),
         "assigned_application_slug": application and application["slug"],
         "assigned_application_name": application and application["name"],
         "assigned_backchannel_application_slug": None,
@@ -46,7 +47,22 @@ def provider(state: State, row: Object) -> Object:
     shown = {**provider_base(state, row), **{key: value for key, value in row.items() if key not in hidden}}
     if row["kind"] == "proxy":
         shown["outpost_set"] = [f"Outpost {o['name']}" for o in state.outposts.values() if row["pk"] in o["providers"]]
+    if row["kind"] == "saml":
+        shown |= _saml_urls(state, row)
     return shown
+
+
+SAML_URLS = {"download_metadata": "metadata/?download", "sso_post": "sso/binding/post/",
+             "sso_redirect": "sso/binding/redirect/", "sso_init": "sso/binding/init/", "slo_post": "slo/binding/post/",
+             "slo_redirect": "slo/binding/redirect/"}  # fmt: skip
+SAML_URLS_FROM_2026_5 = {"issuer": "metadata/", "unified": "", "unified_init": "init/"}
+
+
+def _saml_urls(state: State, row: Object) -> Object:
+    """Where the provider's endpoints are; "-" while no application uses it."""
+    urls = {**SAML_URLS, **(SAML_URLS_FROM_2026_5 if state.release >= (2026, 5) else {})}
+    used = state.application_of(row["pk"])
+    return {f"url_{name}": f"/application/saml/{used['slug']}/{end}" if used else "-" for name, end in urls.items()}
 
 
 def application(state: State, row: Object) -> Object:
@@ -94,7 +110,7 @@ def group(state: State, row: Object, users: bool = True) -> Object:
     }
     if state.release >= PARENTS_FROM:
         shown |= {"parents": list(row["parents"]), "parents_obj": None, "inherited_roles_obj": None}
-    return shown
+    return as_of(state, shown)
 
 
 def user(state: State, row: Object) -> Object:
@@ -109,15 +125,24 @@ def user(state: State, row: Object) -> Object:
     }
     if state.release >= PARENTS_FROM:
         shown |= {"roles": [], "roles_obj": []}
-    return shown
+    return as_of(state, shown)
+
+
+def policy_base(state: State, row: Object) -> Object:
+    """What all policies have in common."""
+    bound = sum(1 for binding in state.bindings.values() if binding["policy"] == row["pk"])
+    shown = {name: row[name] for name in ("pk", "name", "execution_logging")}
+    return {**shown, **meta(*META[row["kind"]]), "bound_to": bound}
 
 
 def policy(state: State, row: Object) -> Object:
-    """An expression policy."""
-    bound = sum(1 for binding in state.bindings.values() if binding["policy"] == row["pk"])
-    kind = ("ak-policy-expression-form", "Expression Policy", "Expression Policies",
-            "authentik_policies_expression.expressionpolicy")  # fmt: skip
-    return {**row, **_meta(*kind), "bound_to": bound}
+    """A whole policy."""
+    return {**plain(row), **policy_base(state, row)}
+
+
+def plain(row: Object) -> Object:
+    """A row without the mark that tells it from the others of its table."""
+    return {name: value for name, value in row.items() if name != "kind"}
 
 
 def binding(state: State, row: Object) -> Object:
@@ -133,13 +158,14 @@ def binding(state: State, row: Object) -> Object:
 
 def outpost(state: State, row: Object) -> Object:
     """An outpost; its providers show without their kind."""
-    return {
+    shown = {
         **row,
         "providers_obj": [provider_base(state, state.providers[p], generic=True) for p in row["providers"]],
         "service_connection_obj": None,
         "refresh_interval_s": 300,
         "token_identifier": f"ak-outpost-{row['pk']}-api",
     }
+    return as_of(state, shown)
 
 
 def flow_brief(state: State, row: Object) -> Object:
@@ -172,17 +198,13 @@ def _flows_with(state: State, stage_pk: Any) -> list[Object]:
 
 def stage(state: State, row: Object) -> Object:
     """An authenticator validation stage."""
-    kind = (
-        "ak-stage-authenticator-validate-form",
-        "Authenticator Validation Stage",
-        "Authenticator Validation Stages",
-        "authentik_stages_authenticator_validate.authenticatorvalidatestage",
-    )
-    return {**row, **_meta(*kind), "flow_set": _flows_with(state, row["pk"]), "webauthn_allowed_device_types_obj": []}
+    flows = _flows_with(state, row["pk"])
+    shown = {**row, **meta(*META["stages"]), "flow_set": flows, "webauthn_allowed_device_types_obj": []}
+    return as_of(state, shown)
 
 
 def flow_binding(state: State, row: Object) -> Object:
     """A stage in a flow; the stage shows without its kind."""
     bound = state.stages[row["stage"]]
-    brief = {"pk": bound["pk"], "name": bound["name"], **_meta("", "stage", "stages", "authentik_flows.stage")}
+    brief = {"pk": bound["pk"], "name": bound["name"], **meta("", "stage", "stages", "authentik_flows.stage")}
     return {**row, "stage_obj": {**brief, "flow_set": _flows_with(state, bound["pk"])}}

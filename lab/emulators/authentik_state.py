@@ -1,4 +1,4 @@
-"""What an authentik server holds: tables of objects, what a fresh installation comes with, and the seed of a test."""
+"""What an authentik server holds: tables of objects, and a test's seed. ``authentik_defaults`` makes a fresh one."""
 
 from __future__ import annotations
 
@@ -13,34 +13,11 @@ from typing import Any
 
 Object = dict[str, Any]
 Table = dict[Any, Object]
+Release = tuple[int, int]
 
 EMBEDDED = "goauthentik.io/outposts/embedded"
-EMBEDDED_NAME = "authentik Embedded Outpost"
-ADMINS = "authentik Admins"
-
-# slug, name, title, designation, authentication
-DEFAULT_FLOWS = (
-    ("default-authentication-flow", "Welcome to authentik!", "Welcome to authentik!", "authentication", "none"),
-    ("default-invalidation-flow", "Logout", "Default Invalidation Flow", "invalidation", "none"),
-    ("default-provider-authorization-explicit-consent", "Authorize Application", "Redirecting to %(app)s",
-     "authorization", "require_authenticated"),
-    ("default-provider-authorization-implicit-consent", "Authorize Application", "Redirecting to %(app)s",
-     "authorization", "require_authenticated"),
-    ("default-provider-invalidation-flow", "Logged out of application", "You've logged out of %(app)s.",
-     "invalidation", "none"),
-)  # fmt: skip
-DEFAULT_MAPPINGS = ("openid", "email", "profile", "entitlements", "ak_proxy")
-
-OUTPOST_CONFIG: Object = {
-    "log_level": "info", "docker_labels": None, "authentik_host": "", "docker_network": None, "container_image": None,
-    "docker_map_ports": True, "refresh_interval": "minutes=5", "kubernetes_replicas": 1,
-    "kubernetes_namespace": "default", "authentik_host_browser": "", "object_naming_template": "ak-outpost-%(name)s",
-    "authentik_host_insecure": False, "kubernetes_json_patches": None, "kubernetes_service_type": "ClusterIP",
-    "kubernetes_ingress_path_type": None, "kubernetes_image_pull_secrets": [], "kubernetes_ingress_class_name": None,
-    "kubernetes_disabled_components": [], "kubernetes_ingress_annotations": {},
-    "kubernetes_ingress_secret_name": "authentik-outpost-tls", "kubernetes_httproute_annotations": {},
-    "kubernetes_httproute_parent_refs": [],
-}  # fmt: skip
+NUMBERED = frozenset({"users", "providers"})
+"""Tables whose keys are numbers; UUIDs elsewhere."""
 
 ALPHABET = string.ascii_letters + string.digits
 
@@ -50,16 +27,18 @@ def random_text(length: int) -> str:
     return "".join(secrets.choice(ALPHABET) for _ in range(length))
 
 
-def now_text() -> str:
-    """The time as the API writes it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + ".000000Z"
+def now_text(ahead: float = 0.0) -> str:
+    """The time as the API writes it, ``ahead`` seconds from now."""
+    now = time.time() + ahead
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06}Z"
 
 
 @dataclasses.dataclass
 class State:
     """The database: one table an object kind, each keyed as the database keys it.
 
-    A table's order is the order of the last writes, as PostgreSQL tends to give rows back: see ``touch``.
+    A table's order is the order of the last writes, as PostgreSQL tends to give rows back: see ``touch``. Rows of a
+    table that several kinds share (providers, policies, mappings) say in ``kind`` what they are.
     """
 
     version: str
@@ -67,19 +46,26 @@ class State:
     stages: Table = dataclasses.field(default_factory=dict)
     flow_bindings: Table = dataclasses.field(default_factory=dict)
     mappings: Table = dataclasses.field(default_factory=dict)
+    certificates: Table = dataclasses.field(default_factory=dict)
+    brands: Table = dataclasses.field(default_factory=dict)
     groups: Table = dataclasses.field(default_factory=dict)
     users: Table = dataclasses.field(default_factory=dict)
+    tokens: Table = dataclasses.field(default_factory=dict)
     passwords: dict[int, str] = dataclasses.field(default_factory=dict)
+    rights: dict[int, frozenset[str]] = dataclasses.field(default_factory=dict)
     policies: Table = dataclasses.field(default_factory=dict)
     providers: Table = dataclasses.field(default_factory=dict)
     applications: Table = dataclasses.field(default_factory=dict)
     bindings: Table = dataclasses.field(default_factory=dict)
     outposts: Table = dataclasses.field(default_factory=dict)
+    transports: Table = dataclasses.field(default_factory=dict)
+    rules: Table = dataclasses.field(default_factory=dict)
+    events: Table = dataclasses.field(default_factory=dict)
     app_access: dict[tuple[int, int], list[str]] = dataclasses.field(default_factory=dict)
     next_number: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
-    def release(self) -> tuple[int, int]:
+    def release(self) -> Release:
         """(2025, 10) of "2025.10.4"."""
         year, month, *_ = self.version.split(".")
         return int(year), int(month)
@@ -92,7 +78,7 @@ class State:
     def add(self, table: str, values: Object) -> Object:
         """Insert an object with a fresh key: numbers for users and providers, UUIDs elsewhere."""
         pk: Any = str(uuid.uuid4())
-        if table in ("users", "providers"):
+        if table in NUMBERED:
             pk = self.next_number.get(table, 1)
             self.next_number[table] = pk + 1
         made = {"pk": pk, **values}
@@ -148,25 +134,11 @@ def new_user(username: str, name: str, email: str, **further: Any) -> Object:
     }  # fmt: skip
 
 
-def fresh(version: str) -> State:
-    """A new installation: default flows and scope mappings, the admin and its group, the embedded outpost."""
-    state = State(version, next_number={"users": 3})
-    for flow in DEFAULT_FLOWS:
-        state.add("flows", new_flow(*flow))
-    for scope in DEFAULT_MAPPINGS:
-        state.add("mappings", {"name": f"authentik default OAuth Mapping: {scope}"})
-    admin = state.add("users", new_user("akadmin", "authentik Default Admin", "admin@example.test"))
-    state.add("groups", {**new_group(ADMINS, superuser=True), "users": [admin["pk"]]})
-    state.add("groups", new_group("authentik Read-only"))
-    state.add("outposts", {"name": EMBEDDED_NAME, "type": "proxy", "providers": [], "service_connection": None,
-                           "config": dict(OUTPOST_CONFIG), "managed": EMBEDDED})  # fmt: skip
-    return state
-
-
 def plant(state: State, seed: Mapping[str, Any]) -> None:
-    """Add a seed's ``users`` (username, name, email, password, groups, attributes) and its ``groups`` (names).
+    """Add a seed's ``users`` (username, name, email, password, groups, attributes, rights) and ``groups`` (names).
 
-    Groups are made as somebody else's would be: without any mark. A user that is there keeps its key.
+    Groups are made as somebody else's would be: without any mark. A user that is there keeps its key. ``rights`` are
+    what the user's tokens may do: "view_group", "add_application" and so on.
     """
     for name in seed.get("groups", []):
         _group(state, name)
@@ -176,6 +148,8 @@ def plant(state: State, seed: Mapping[str, Any]) -> None:
         user.update({key: entry[key] for key in ("name", "email", "attributes", "is_active") if key in entry})
         if "password" in entry:
             state.passwords[user["pk"]] = entry["password"]
+        if "rights" in entry:
+            state.rights[user["pk"]] = frozenset(entry["rights"])
         for name in entry.get("groups", []):
             members = _group(state, name)["users"]
             if user["pk"] not in members:

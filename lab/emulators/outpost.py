@@ -35,8 +35,11 @@ START_LIVES = 600.0
 
 
 def host_of(authority: str) -> str:
-    """A host without its port, lower case."""
-    return (urlsplit(f"//{authority}").hostname or "").lower()
+    """A host without its port, lower case; "" for what is none."""
+    try:
+        return (urlsplit(f"//{authority}").hostname or "").lower()
+    except ValueError:  # brackets around something that isn't an address
+        return ""
 
 
 def cookie_suffix(provider: Object) -> str:

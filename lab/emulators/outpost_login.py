@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from werkzeug.wrappers import Request, Response
 
 from lab.emulators import outpost_pages as pages
-from lab.emulators.authentik_access import may_open, needs_mfa
+from lab.emulators.authentik_access import may_open, missing_factor
 from lab.emulators.authentik_state import Object, now_text
 from lab.emulators.base import Answer, route
 from lab.emulators.outpost import Outpost
@@ -18,8 +18,8 @@ COOKIE = "authentik_session"
 LOGIN = "/if/flow/default-authentication-flow/"
 LOGIN_LIVES = 14 * 86400.0
 CODE_LIVES = 60.0
-MFA_ATTRIBUTE = "lab/mfa"
-"""A user with this attribute set counts as one who passed a second factor."""
+CLOUDED = "********************"
+"""What an event shows in place of a password."""
 
 
 def local_path(target: str) -> str:
@@ -64,9 +64,12 @@ class LoginPages(Outpost):
         user = self.state.user_named(username)
         kept = self.state.passwords.get(user["pk"]) if user and user["is_active"] else None
         if user is None or not kept or not secrets.compare_digest(kept.encode(), password.encode()):
+            tried = {"username": username, "password": CLOUDED}
+            self.record("login_failed", user and user["pk"], tried)
             return pages.login(self._form_action(target), username, "Invalid username or password.")
         self._end(request)
         user["last_login"] = now_text()
+        self.record("login", user["pk"], {"auth_method": "password", "auth_method_args": {}})
         key = self.sessions.logins.add(Login(user["pk"]), self.clock() + LOGIN_LIVES)
         response = self._redirect(target)
         response.set_cookie(COOKIE, key, path="/", secure=self._is_https(request), httponly=True, samesite="Lax")
@@ -91,6 +94,9 @@ class LoginPages(Outpost):
         if refusal:
             return pages.message("Permission denied", refusal, 403)
         made = Code(provider["pk"], uri, login.user, request.cookies.get(COOKIE, ""))
+        about = {"name": application["name"], "app": "authentik_core", "model_name": "application",
+                 "pk": application["pk"].replace("-", "")}  # fmt: skip
+        self.record("authorize_application", login.user, {"authorized_application": about})
         code = self.sessions.codes.add(made, self.clock() + CODE_LIVES)
         query = urlencode({"code": code, "state": request.args.get("state", "")})
         return self._redirect(f"{uri}{'&' if '?' in uri else '?'}{query}")
@@ -102,7 +108,7 @@ class LoginPages(Outpost):
         flow = self.state.flows[provider["authorization_flow"]]
         if not may_open(self.state, flow, user):
             return f"Request has been denied by a flow of {application['name']}."
-        if needs_mfa(self.state, flow["pk"]) and not self.state.users[user]["attributes"].get(MFA_ATTRIBUTE):
+        if missing_factor(self.state, flow["pk"], self.state.users[user]):
             return f"{application['name']} asks for a second factor, and none is set up."
         return ""
 
@@ -124,8 +130,10 @@ class LoginPages(Outpost):
 
     def _end(self, request: Request) -> None:
         key = request.cookies.get(COOKIE, "")
-        if self.sessions.logins.take(key, self.clock()) is not None:
+        login = self.sessions.logins.take(key, self.clock())
+        if login is not None:
             self.sessions.proxied.drop(login=key)
+            self.record("logout", login.user, {})
 
     def _is_https(self, request: Request) -> bool:
         return request.headers.get("X-Forwarded-Proto", request.scheme) == "https"
