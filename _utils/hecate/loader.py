@@ -10,6 +10,7 @@ ADAPTERS = {
     "runners": "saltext.hecate.runners",
     "proxy": "saltext.hecate.proxy",
     "pillar": "saltext.hecate.pillar",
+    "engines": "saltext.hecate.engines",
 }
 
 

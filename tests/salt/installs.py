@@ -45,6 +45,7 @@ loaders = {
     "proxy": salt.loader.proxy(minion, modules, utils=utils),
     "runners": salt.loader.runner(master),
     "pillar": salt.loader.pillars(master, modules),
+    "engines": salt.loader.engines(master, modules, {}, utils),
 }
 found = {}
 for kind, loader in loaders.items():

@@ -26,9 +26,10 @@ NEEDED = {
     "proxy": {"hecate_authentik", "hecate_hetzner_dns"},
     "runners": {"hecate"},
     "pillar": {"hecate"},
+    "engines": {"hecate_events"},
 }
 ADAPTERS = {kind: {path.stem for path in (ROOT / f"_{kind}").glob("hecate*.py")} for kind in NEEDED}
-SYNCED = ("_modules", "_states", "_runners", "_proxy", "_pillar", "_utils")
+SYNCED = ("_modules", "_states", "_runners", "_proxy", "_pillar", "_engines", "_utils")
 DOMAIN = ("hecate", "hecate_salt.py", "hecate_estate.py")
 WHEEL_HOLDS = {"hecate", "hecate_salt.py", "hecate_estate.py", "saltext"}
 DEPENDENCIES = {"salt", "requests", "py-consul", "hvac", "pyyaml", "hcloud", "pydantic", "dnspython"}
@@ -180,6 +181,7 @@ def test_a_minion_syncs_its_adapters(minion_sync: dict[str, list[str]]) -> None:
 
 def test_a_master_syncs_runner_and_pillar(master_sync: dict[str, list[str]], synced: Install) -> None:
     assert "runners.hecate" in master_sync["runners"] and "pillar.hecate" in master_sync["pillar"]
+    assert "engines.hecate_events" in master_sync["engines"]
     answer = synced.data("salt-run", "hecate.validate")
     assert answer["retcode"] == 1 and WRONG_HOST in answer["error"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("_modules", "_states", "_runners", "_proxy", "_pillar")
+FOLDERS = ("_modules", "_states", "_runners", "_proxy", "_pillar", "_engines")
 FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("hecate*.py"))]
 EXPOSED = [
     pytest.param(path, node, id=f"{path.parent.name}/{path.stem}.{node.name}")
@@ -20,6 +20,7 @@ TOLD = {
     "_modules": ("CLI Example:", "Required access:"),
     "_runners": ("CLI Example:", "Required access:"),
     "_states": ("Required access:",),
+    "_engines": ("Required access:",),
 }
 
 
