@@ -14,7 +14,8 @@ from hecate.model.routes import PathRule, Route, split_pattern
 Matcher = dict[str, Any]
 PUBLIC = "hecate_public"
 # What Caddy and an upstream may read differently: /secret/..%2fpublic is /public to the one, /secret to the other.
-UNCLEAR = r"(?i)^[^?]*(%2e|%2f|%5c|%25|\\|//|/\.\.?([/;?]|$))"
+# Dots with anything odd after them, and dots and slashes in more octets than UTF-8 gives them, are of that kind too.
+UNCLEAR = r"(?i)^[^?]*(%2e|%2f|%5c|%25|%c[01]|%e0%80|%f0%80|\\|//|/\.\.?([/;?#%]|$))"
 
 
 @dataclass(frozen=True)
