@@ -7,6 +7,7 @@ globals, since several sub-proxies may share them.
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import salt.pillar
+import salt.utils.event
 import yaml
-from hecate import importing, model, report, wiring
+from hecate import events, importing, model, report, webhook, wiring
 from hecate.engine import Wish
 from hecate.errors import ApplyFailed, HecateError, OutputsPending
 from hecate.plan import Plan
@@ -24,6 +26,8 @@ from hecate.resource import Change, Resource
 from salt.exceptions import CommandExecutionError
 from salt.state import STATE_INTERNAL_KEYWORDS, STATE_REQUISITE_KEYWORDS
 from salt.utils.state import gen_tag
+
+log = logging.getLogger(__name__)
 
 GUARDS = "hecate_authentik.guards"
 RUN = "hecate_run"  # pillar key by which a deploy tells its targets what they are part of
@@ -64,7 +68,11 @@ class Site:
 
     def overlaid(self, overlay: Overlay) -> Site:
         """The same place, wanting of routes, policies and records only what `overlay` says."""
-        base = {k: v for k, v in (self.pillar.get("hecate") or {}).items() if k not in ("routes", "workloads")}
+        aside = ("routes", "workloads", "applications")
+        base = {k: v for k, v in (self.pillar.get("hecate") or {}).items() if k not in aside}
+        if isinstance(base.get("authentik"), Mapping):
+            wished = ("groups", "service_accounts", "brands", "events")
+            base["authentik"] = {k: v for k, v in base["authentik"].items() if k not in wished}
         dns = base.get("dns") or {}
         zones = dns.get("zones") or {}
         settings = zones if isinstance(zones, Mapping) else {name: {} for name in zones}
@@ -507,3 +515,40 @@ def zone_serials(site: Site) -> dict[str, int | None]:
 
 def zone_drift(site: Site) -> dict[str, Any]:
     return wiring.zones_moved(site.place(), zone_serials(site))
+
+
+# authentik's events
+
+
+def serve_events(
+    opts: Mapping[str, Any],
+    functions: Mapping[str, Callable[..., Any]],
+    *,
+    secret: str | Sequence[str],
+    address: str,
+    port: int,
+    window: int,
+    vault: Mapping[str, Any] | None = None,
+) -> None:
+    """Fire what authentik delivers, until the process ends. Raises HecateError when that can't begin.
+
+    On a master on its own bus; on a minion through `event.send`. vault: as pillar's hecate:vault, which is the default.
+    """
+    references = [secret] if isinstance(secret, str) else list(secret)
+    own = vault or ((opts.get("pillar") or {}).get("hecate") or {}).get("vault")
+    estate = model.parse_access({"hecate": {"vault": dict(own)} if own else {}})
+    # A fresh resolver each time: one remembers what it has read.
+    secrets = events.Secrets(lambda: [wiring.resolver(estate).value(one) for one in references], time.time())
+    memory = events.Memory(Path(opts["cachedir"]) / "hecate" / "events" / f"{port}.seen")
+    fire = _on_own_bus(opts) if opts.get("__role") == "master" else functions["event.send"]
+    with webhook.Listener(address, port, events.Verifier(secrets, memory, window), fire) as listener:
+        log.info("taking authentik's events on %s port %d", *listener.server_address[:2])
+        listener.serve_forever()
+
+
+def _on_own_bus(opts: Mapping[str, Any]) -> webhook.Fire:
+    def fire(tag: str, data: dict[str, Any]) -> bool:
+        with salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=False) as bus:
+            return bool(bus.fire_event(data, tag))
+
+    return fire

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -205,7 +205,7 @@ class Engine:
         """Write the plan; one that lost the race to somebody else's write is made anew, never forced."""
         for races_left in range(LOST_RACES - 1, -1, -1):
             try:
-                for batch in self._batches(plan.changes):
+                for batch in self.backend.batches(plan.changes):
                     self.journal.announce(transaction, batch, shared=shared, brief=self.backend.brief)
                     self.backend.apply(batch, snapshot)
                 break
@@ -222,21 +222,6 @@ class Engine:
         if rest:
             ids = ", ".join(change.id for change in rest.changes)
             raise NotConverged(f"{self.backend.system} accepted the changes but still differs: {ids}")
-
-    def _batches(self, changes: Sequence[Change]) -> Iterator[list[Change]]:
-        if self.backend.atomic:
-            if changes:
-                yield list(changes)
-            return
-        batch: list[Change] = []
-        for change in changes:
-            joins = batch and change.kind == batch[-1].kind and change.kind in self.backend.together
-            if batch and not (joins and (change.after is None) == (batch[-1].after is None)):
-                yield batch
-                batch = []
-            batch.append(change)
-        if batch:
-            yield batch
 
     def _compensate(self, transaction: str, err: Exception) -> None:
         entry = self.journal.entry(transaction)
@@ -263,7 +248,7 @@ class Engine:
         )
         scope = [change.before or change.subject for change in first.values()]
         snapshot, plan = self._way_back(back, scope)
-        for batch in self._batches(plan.changes):
+        for batch in self.backend.batches(plan.changes):
             self.backend.apply(batch, snapshot)
         if plan and (rest := self._way_back(back, scope)[1]):
             raise NotConverged(f"after the undo these still differ: {', '.join(c.id for c in rest.changes)}")

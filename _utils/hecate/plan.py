@@ -11,12 +11,14 @@ from functools import cached_property
 
 from hecate.budget import Budget
 from hecate.errors import Conflict, UnsafePlan
-from hecate.resource import Change, Resource, Snapshot, by_id
+from hecate.resource import UNKNOWN, Change, Resource, Snapshot, by_id
 
 PRECIOUS = {  # kinds of which even one deletion wants consent: the word, and what would be lost
     "caddy.route": ("route", "the last route of {} would go"),
     "terraform.configuration": ("destroy", "everything that the Terraform configuration {} made would be destroyed"),
 }
+# What hangs from something else, and is no loss of its own where that goes too.
+HANGING = frozenset({"authentik.application", "authentik.binding", "authentik.attachment", "authentik.flow_binding"})
 RRSET = "dns.rrset"
 DELEGATING = ("NS", "MX", "CAA")  # at the apex: who answers for the zone, gets its mail, issues its certificates
 Normalise = Callable[[Resource, "Resource | None"], Resource]
@@ -161,8 +163,10 @@ def risks(changes: Iterable[Change], owned: Collection[Resource], limits: Limits
     updates = sum(c.verb == "update" for c in listed)
     if updates > limits.updates:
         found.append(("updates", f"{updates} of {len(owned)} objects would be changed"))
-    there = Counter(_weighed_in(resource) for resource in owned)
-    for place, count in sorted(Counter(_weighed_in(change.subject) for change in deletions).items()):
+    there = Counter(_weighed_in(resource) for resource in owned if resource.kind not in HANGING)
+    gone = {change.id for change in deletions}
+    weighty = [c for c in deletions if c.kind not in HANGING or gone.isdisjoint(c.subject.needs)]
+    for place, count in sorted(Counter(_weighed_in(change.subject) for change in weighty).items()):
         if _too_many(place, count, there[place], limits) and "deletes" not in limits.allow:
             word, where = (f"deletes:{place}", f" in {place}") if place else ("deletes", "")
             found.append((word, f"{count} of {there[place]} objects{where} would be deleted"))
@@ -171,6 +175,9 @@ def risks(changes: Iterable[Change], owned: Collection[Resource], limits: Limits
         if change.kind in PRECIOUS:
             word, loss = PRECIOUS[change.kind]
             found.append((f"{word}:{change.subject.key}", loss.format(change.subject.key)))
+        elif UNKNOWN in change.subject.spec.values():
+            name = change.subject.key.rpartition("/")[2]
+            found.append((f"secret:{name}", f"{name} would go, and a rollback could not bring its secret back"))
     return [f"{what}; to allow it: allow={word}" for word, what in found if word not in limits.allow]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 Spec = Mapping[str, Any]
+UNKNOWN = "(another value)"  # in a spec, in place of a secret for which no reference is known
 
 
 @dataclass(frozen=True)

@@ -121,8 +121,6 @@ def expected(estate: Estate, route: Route) -> str:
     uses = [estate.middleware_of(name).type for name in (*estate.caddy.middleware, *route.middleware)]
     if route.tls.client_auth and route.tls.client_auth.mode == "require_and_verify":
         return "certificate"
-    if route.require_mfa or (policy and not policy.enforceable):
-        return "unavailable"
     if route.maintenance or "maintenance" in uses:
         return "unavailable" if route.maintenance is True else "anything"
     if policy is None or policy.provider == "none" or _is_public(route):

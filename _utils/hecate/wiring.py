@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from hecate import certificates as inventory
-from hecate import model, zonefile
+from hecate import events, model, zonefile
 from hecate.backends import Backend
 from hecate.backends.authentik import AuthentikBackend
+from hecate.backends.authentik_sealed import Sealed
+from hecate.backends.authentik_seen import Owner
 from hecate.backends.caddy import CaddyBackend, saved_resource
 from hecate.backends.caddy_certificates import CertificateFiles
 from hecate.backends.dns import DnsBackend, Rules, ZoneSeen
@@ -45,6 +47,7 @@ from hecate.model import Estate
 from hecate.model.caddy import Edge
 from hecate.model.dns import Rfc2136 as Rfc2136Section
 from hecate.model.fields import seconds
+from hecate.model.guards import slug_of
 from hecate.plan import Limits
 from hecate.resource import Resource, Snapshot
 from hecate.secrets import Resolver
@@ -169,7 +172,7 @@ def confirmed(estate: Estate, snapshot: Snapshot) -> list[str]:
 
 def guards_host(held: Resource, host: str) -> bool:
     """Whether an object in authentik belongs to the guard of `host`."""
-    slug = identity.slug_of(host)
+    slug = slug_of(host)
     if held.kind == "authentik.application":
         return held.key == slug
     if held.kind == "authentik.binding":
@@ -218,7 +221,7 @@ def _caddy(estate: Estate, place: Place, secrets: Resolver) -> Backend:
 
 def _routes(estate: Estate, place: Place, backend: Backend) -> list[Resource]:
     assert isinstance(backend, CaddyBackend)
-    guards = place.guards() if any(estate.guarded()) else ()
+    guards = place.guards() if any(guard.hosts for guard in estate.guards.all) else ()
     wanted = proxy.compile_caddy(estate, estate.edges.get(place.minion, Edge()), guards)
     wanted = [backend.certificates.located(resource) for resource in wanted]
     _refuse_missing_modules(wanted, backend.client)
@@ -244,8 +247,18 @@ def _refuse_missing_modules(wanted: Sequence[Resource], client: CaddyClient) -> 
 def _authentik(estate: Estate, place: Place, secrets: Resolver) -> Backend:
     settings = _section(estate, "authentik")
     client = AuthentikClient(settings.url, secrets.value(settings.token), settings.timeout, secrets.mask, place.sleep)
-    mark, prefix = identity.mark(estate.environment), identity.provider_prefix(estate.environment)
-    return AuthentikBackend(client, mark, prefix, settings.outpost_name)
+    owner = Owner(identity.mark(estate.environment), identity.prefix(estate.environment))
+    outposts = {settings.outpost_name: settings.outpost_name}
+    outposts |= {name: outpost.name or name for name, outpost in settings.outposts.items()}
+
+    def value(reference: str) -> str:
+        """A secret's value; or the source of the mapping that signs with it."""
+        if reference.startswith(identity.EXPRESSION):
+            return events.expression(secrets.value(reference.removeprefix(identity.EXPRESSION))).strip()
+        return secrets.value(reference)
+
+    sealed = Sealed(value, place.cache / "hecate" / "authentik-references.json")
+    return AuthentikBackend(client, owner, outposts, sealed)
 
 
 def _dns(estate: Estate, place: Place, secrets: Resolver) -> Backend:

@@ -67,7 +67,7 @@ def test_a_run_that_was_cut_off_is_undone_by_the_next(world: World) -> None:
     snapshot = second.backend.observe(second.wish.resources)
     half = plan.changes[: max(1, len(plan.changes) // 2)] if not second.backend.atomic else plan.changes
     with second.engine.journal.exclusive():
-        for batch in second.engine._batches(half):
+        for batch in second.backend.batches(half):
             second.engine.journal.announce("t2", batch, shared=False)
             second.backend.apply(batch, snapshot)
     assert world.everything() != before

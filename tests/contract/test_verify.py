@@ -62,7 +62,7 @@ def test_each_kind_of_route_is_good_when_it_answers_a_stranger_as_it_should(
     sections: dict[str, Any] = {
         "caddy": {"issuer": "internal"},
         "forward_auth": {"proxy": {"address": asked, "uri": "/auth", "sign_in": "https://login.test/start"}},
-        "auth_policies": {"known": {"provider": "proxy"}, "strong": {"require_mfa": True}},
+        "auth_policies": {"known": {"provider": "proxy"}},
         "authentik": {"url": "http://127.0.0.1:1", "token": "env:NOT_NEEDED"},
         "middleware": {"lock": {"type": "basic_auth", "config": {"accounts": {"a": "$2a$14$" + "a" * 53}}}},
         "routes": {
@@ -72,7 +72,6 @@ def test_each_kind_of_route_is_good_when_it_answers_a_stranger_as_it_should(
             "down.test": {"upstreams": [DEAD], "maintenance": True},
             "gated.test": {"upstreams": [app], "auth_policy": "known"},
             "lobby.test": {"upstreams": [app], "auth_policy": "known", "public_paths": ["/*"]},
-            "strong.test": {"upstreams": [app], "auth_policy": "strong"},
             "basic.test": {"upstreams": [app], "middleware": ["lock"]},
             "inside.test": {"upstreams": [app], "allowed_ips": "192.0.2.0/24"},
             "mutual.test": {"upstreams": [app], "tls": {"client_auth": {"ca": str(ca)}}},
@@ -80,10 +79,10 @@ def test_each_kind_of_route_is_good_when_it_answers_a_stranger_as_it_should(
         },
     }
     edge.apply(**sections)
-    certified(edge, "open.test", "x.wild.test", "away.test", "down.test", "gated.test", "strong.test", "inside.test")
+    certified(edge, "open.test", "x.wild.test", "away.test", "down.test", "gated.test", "inside.test")
     found = probes(edge, **sections)
     assert {host: p.told for host, p in found.items() if not p.good} == {}
-    assert found["strong.test"].told == found["down.test"].told == "503, as it should be"
+    assert found["down.test"].told == "503, as it should be"
     assert found["gated.test"].told == "302, sends to login" and found["mutual.test"].told.startswith("asks for")
 
 

@@ -72,8 +72,8 @@ def broken_nomad(estate: Estate) -> Iterator[None]:
 
 @contextmanager
 def broken_authentik(estate: Estate) -> Iterator[None]:
-    """The third write and all later ones, until the undo begins."""
-    estate.faults("authentik", {**FAILING, "skip": 2, "times": 1})
+    """The second write, when the application is there and the outpost is to hear of it."""
+    estate.faults("authentik", {**FAILING, "skip": 1, "times": 1})
     yield
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hecate.backends import alike, at_once
 from hecate.engine import Engine, Wish
 from hecate.errors import ApplyFailed, Faulty, NotConverged, Stale, TransactionOpen, UnsafePlan
 from hecate.journal import Journal
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 class Memory:
     """A system in memory. fail_at: number of the write that fails. lost: it happens all the same."""
 
-    system, together, brief = "memory", frozenset[str](), False
+    system, brief = "memory", False
 
     def __init__(self, *keys: str, atomic: bool = False) -> None:
         self.held = by_id(Resource("k", key, {"v": 0}) for key in keys)
@@ -30,6 +31,9 @@ class Memory:
 
     def normalise(self, want: Resource, have: Resource | None) -> Resource:
         return want
+
+    def batches(self, changes: Sequence[Change]) -> Iterator[list[Change]]:
+        return at_once(changes) if self.atomic else alike(changes)
 
     def apply(self, changes: Sequence[Change], snapshot: Snapshot) -> None:
         self.writes += 1

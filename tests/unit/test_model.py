@@ -32,7 +32,7 @@ def route(**fields: Any) -> dict[str, Any]:
 
 def test_a_good_pillar_parses() -> None:
     estate = parse(pillar())
-    assert [host for host, _, _ in estate.guarded()] == ["app.estate.test"]
+    assert [guard.name for guard in estate.guards.all] == ["app.estate.test"]
 
 
 def test_every_problem_is_in_one_answer_by_pillar_path() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 from hecate.resource import Change, Resource, Snapshot
@@ -11,14 +11,12 @@ from hecate.resource import Change, Resource, Snapshot
 class Backend(Protocol):
     """How to read, compare and write one system.
 
-    atomic: `apply` takes effect wholly or not at all, so a plan is one batch.
-    together: kinds whose neighbouring changes are cheaper (or only possible) as one batch.
+    atomic: `apply` takes effect wholly or not at all.
     brief: an undo needs to know what was there, and of what was wanted only the names.
     """
 
     system: str
     atomic: bool
-    together: frozenset[str]
     brief: bool
 
     def observe(self, scope: Sequence[Resource]) -> Snapshot:
@@ -32,9 +30,32 @@ class Backend(Protocol):
         """`want` as the server would answer it, given what it has: its defaults are no difference."""
         ...
 
+    def batches(self, changes: Sequence[Change]) -> Iterator[list[Change]]:
+        """A plan's changes as they are written, one `apply` each: what is safe in between, the backend knows."""
+        ...
+
     def apply(self, changes: Sequence[Change], snapshot: Snapshot) -> None:
         """Write the changes on top of the state that `snapshot` shows.
 
         Raises Stale when that state is gone. Returns once the system confirmed the effect.
         """
         ...
+
+
+def alike(changes: Sequence[Change], together: Collection[str] = ()) -> Iterator[list[Change]]:
+    """One by one; neighbours of these kinds that come, or that go, as one batch."""
+    batch: list[Change] = []
+    for change in changes:
+        joins = batch and change.kind == batch[-1].kind and change.kind in together
+        if batch and not (joins and (change.after is None) == (batch[-1].after is None)):
+            yield batch
+            batch = []
+        batch.append(change)
+    if batch:
+        yield batch
+
+
+def at_once(changes: Sequence[Change]) -> Iterator[list[Change]]:
+    """All in one."""
+    if changes:
+        yield list(changes)

@@ -1,246 +1,216 @@
-"""authentik as a backend: groups, proxy providers, applications, bindings, outpost attachments.
+"""authentik as a backend: everything that decides who may reach what, and in which order it may be written.
 
-Reads are one paged listing per kind. Names and slugs are resolved to the server's keys from them.
-The outpost is written once per apply, after everything that guards what it will serve.
+Reads are one paged listing per kind, several at a time. A restricted application is never there without what restricts
+it: it is made together with its bindings, goes before them, and the outposts hear of it last and of its end first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
+from hecate.backends.authentik_kinds import (
+    BINDINGS,
+    EMBEDDED,
+    FLOW_BINDINGS,
+    KINDS,
+    OUTPOSTS,
+    PROVIDERS,
+    Held,
+    Words,
+    keyed,
+)
+from hecate.backends.authentik_sealed import Sealed
+from hecate.backends.authentik_seen import Owner, Seen
+from hecate.backends.authentik_versions import dialect, warnings
+from hecate.backends.authentik_writing import Writer
 from hecate.clients.authentik import AuthentikClient
 from hecate.errors import Faulty, NotFound, Refused
 from hecate.resource import Change, Resource, Snapshot
 
-GROUPS, PROVIDERS, APPLICATIONS = "/core/groups/", "/providers/proxy/", "/core/applications/"
-BINDINGS, OUTPOSTS, FLOWS = "/policies/bindings/", "/outposts/instances/", "/flows/instances/"
-EMBEDDED = "goauthentik.io/outposts/embedded"
-MARK_KEY = "managed-by"
-PROVIDER_FIELDS = ("mode", "external_host", "access_token_validity")
-FLOW_FIELDS = ("authorization_flow", "invalidation_flow", "authentication_flow")
-APPLICATION_FIELDS = ("name", "policy_engine_mode", "meta_launch_url", "meta_publisher")
+CERTIFICATES = "/crypto/certificatekeypairs/"
+SIGNING = ("oauth2", "saml")  # providers that need a certificate's key
+GUARDING = ("authentik.provider", "authentik.application", "authentik.binding")
+READERS = 4  # calls at a time
 Row = dict[str, Any]
 
 
-@dataclass
-class Keys:
-    """The server's keys for names; grows while an apply creates objects."""
-
-    outpost: str
-    flows: dict[str, str] = field(default_factory=dict)
-    groups: dict[str, str] = field(default_factory=dict)
-    providers: dict[str, int] = field(default_factory=dict)
-    applications: dict[str, str] = field(default_factory=dict)
-    bindings: dict[str, str] = field(default_factory=dict)
-
-
 class AuthentikBackend:
-    """mark: what Hecate's objects of this environment carry. prefix: how its providers' names begin.
-
-    outpost: name of an outpost of one's own, or "" for the embedded one.
+    """owner: what marks Hecate's objects. outposts: by pillar's name for each, what authentik calls it; "" is the
+    embedded one.
     """
 
     system = "authentik"
     atomic = False
-    together = frozenset({"authentik.attachment"})
     brief = False
 
-    def __init__(self, client: AuthentikClient, mark: str, prefix: str, outpost: str) -> None:
-        self._client, self._mark, self._prefix, self._outpost_name = client, mark, prefix, outpost
+    def __init__(
+        self,
+        client: AuthentikClient,
+        owner: Owner,
+        outposts: Mapping[str, str],
+        sealed: Sealed,
+    ) -> None:
+        self.client, self._owner, self._outposts, self._sealed = client, owner, outposts, sealed
 
     def observe(self, scope: Sequence[Resource]) -> Snapshot:
-        wanted = {r.id for r in scope}
-        rows = {path: self._client.all(path) for path in (GROUPS, PROVIDERS, BINDINGS, FLOWS)}
-        applications = self._applications([r.key for r in scope if r.kind == "authentik.application"])
-        outpost = self._outpost()
-        keys = Keys(str(outpost["pk"]), flows={row["slug"]: row["pk"] for row in rows[FLOWS]})
-        found = [
-            *self._providers(rows[PROVIDERS], keys),
-            *self._seen_applications(applications, keys),
-            *self._groups(rows[GROUPS], rows[BINDINGS], wanted, keys),
-        ]
-        bindings = self._bindings(rows[BINDINGS], keys)
-        found += bindings + self._attachments(outpost, found, bindings, keys)
-        owned = {r.id: r for r in found if self._is_ours(r)}
-        return Snapshot(owned, {r.id: r for r in found if r.id not in owned and r.id in wanted}, keys)
+        wanted = {r.id: r for r in scope}
+        held = self._held(wanted)
+        words = Words(held.dialect, self._sealed)
+        found = Seen(held, words, self._owner, wanted, self.client.owner_of).resources()
+        owned = {r.id: r for r, is_ours in found if is_ours}
+        return Snapshot(owned, {r.id: r for r, _ in found if r.id not in owned and r.id in wanted}, held)
 
     def normalise(self, want: Resource, have: Resource | None) -> Resource:
-        """A group that others made serves as well as one of ours; it is used, never changed."""
-        return want.with_spec(have.spec) if have and want.kind == "authentik.group" else want
+        """A group that others made serves as well as one of ours, unless pillar says who is in it."""
+        takes_it = want.kind == "authentik.group" and not {"members", "attributes"} & want.spec.keys()
+        return want.with_spec(have.spec) if have and takes_it else want
+
+    def batches(self, changes: Sequence[Change]) -> Iterator[list[Change]]:
+        """An application comes with its provider and its bindings, and goes with its bindings: one batch each.
+
+        Outposts are told once: after everything that comes, before anything goes.
+        """
+        born, dying = _born(changes), _dying(changes)
+        attachments = [change for change in changes if change.kind == "authentik.attachment"]
+        for change in changes:
+            if change.kind == "authentik.attachment":
+                continue
+            if change.after is None and attachments:
+                yield attachments
+                attachments = []
+            if change.id in born:
+                if change is born[change.id][-1]:
+                    yield born[change.id]
+            elif change.id in dying:
+                if change is dying[change.id][0]:
+                    yield dying[change.id]
+            else:
+                yield [change]
+        if attachments:
+            yield attachments
 
     def apply(self, changes: Sequence[Change], snapshot: Snapshot) -> None:
-        keys: Keys = snapshot.raw
-        if changes[0].kind == "authentik.attachment":
-            self._attach(changes, keys)
-            return
-        for change in changes:
-            kind = change.kind.removeprefix("authentik.")
-            if change.after is None:
-                self._delete(kind, change.subject.key, keys)
-            else:
-                self._write(kind, change.after, change.before is not None, keys)
+        held: Held = snapshot.raw
+        Writer(self.client, held, Words(held.dialect, self._sealed), self._outposts).write(changes)
 
     def version(self) -> str:
-        return self._client.version()
+        return self.client.version()
 
-    def _is_ours(self, resource: Resource) -> bool:
-        if resource.kind == "authentik.provider":
-            return resource.key.startswith(self._prefix)
-        if resource.kind == "authentik.application":
-            return bool(resource.spec["meta_publisher"] == self._mark)
-        return resource.kind != "authentik.group" or bool(resource.spec["mark"] == self._mark)
+    def warnings(self) -> list[str]:
+        """What a person should know of the server's version before trusting it."""
+        return warnings(self.version())
 
-    # What stands on the server, as resources
+    # Reading
 
-    def _applications(self, wanted: list[str]) -> list[Row]:
-        """All of them; a slug that the listing hides is asked for by name before it counts as absent."""
-        rows = {row["slug"]: row for row in self._client.all(APPLICATIONS, superuser_full_list="true", ordering="slug")}
-        for slug in wanted:
-            if slug not in rows:
-                try:
-                    rows[slug] = self._client.get(f"{APPLICATIONS}{slug}/")
-                except NotFound:
-                    continue
-        return list(rows.values())
-
-    def _outpost(self) -> Row:
-        """Unknown filters return everything, so the answer is checked against what was asked."""
-        for row in self._client.all(OUTPOSTS, ordering="name"):
-            if self._outpost_name in (row["name"],) or (not self._outpost_name and row.get("managed") == EMBEDDED):
-                return row
-        name = self._outpost_name or "the embedded outpost"
-        raise Refused(
-            "authentik", f"there is no outpost called {name}; create it, or set hecate:authentik:outpost_name"
-        )
-
-    def _providers(self, rows: list[Row], keys: Keys) -> list[Resource]:
-        flows = {pk: slug for slug, pk in keys.flows.items()}
-        keys.providers = {row["name"]: row["pk"] for row in rows}
-        return [
-            Resource(
-                "authentik.provider",
-                row["name"],
-                {name: row[name] for name in PROVIDER_FIELDS}
-                | {name: flows.get(row[name], "") for name in FLOW_FIELDS},
+    def _held(self, wanted: Mapping[str, Resource]) -> Held:
+        held = Held(dialect(self.client.version()), self._owner.mark)
+        kinds = {**PROVIDERS, **KINDS}
+        del kinds["application"]
+        further = {"bindings": BINDINGS, "flow_bindings": FLOW_BINDINGS, "outposts": OUTPOSTS}
+        with ThreadPoolExecutor(READERS) as pool:  # the longest lists first
+            shown = pool.submit(self._shown_applications)
+            lists = self._lists(
+                pool,
+                {name: (path, {}) for name, path in further.items()}
+                | {name: (kind.path, kind.filters) for name, kind in kinds.items()},
             )
-            for row in rows
-        ]
+            there = any(row["name"].startswith(self._owner.prefix) for name in SIGNING for row in lists[name])
+            if there or any(r.spec.get("type") in SIGNING for r in wanted.values()):
+                theirs = held.dialect.scope_mappings, held.dialect.saml_mappings
+                signing = dict(zip(("certificate", "scope", "saml_mapping"), (CERTIFICATES, *theirs), strict=True))
+                lists |= self._lists(pool, {name: (path, {}) for name, path in signing.items()})
+        lists["application"] = self._applications(*shown.result(), lists, [r.key for r in wanted.values()])
+        for name in (*KINDS, *PROVIDERS):
+            kind = KINDS.get(name) or PROVIDERS[name]
+            held.rows[name] = keyed(name, lists[name], kind.key)
+        held.rows["provider"] = {}
+        for kind_of in PROVIDERS:
+            held.rows["provider"].update({k: {**row, "type": kind_of} for k, row in held.rows.pop(kind_of).items()})
+        held.rows["certificate"] = keyed("certificate", lists.get("certificate", []), "name")
+        held.lists = {name: lists.get(name, []) for name in ("bindings", "flow_bindings", "scope", "saml_mapping")}
+        held.outposts = self._found_outposts(lists["outposts"])
+        return held
 
-    def _seen_applications(self, rows: list[Row], keys: Keys) -> list[Resource]:
-        names = {pk: name for name, pk in keys.providers.items()}
-        keys.applications = {row["slug"]: row["pk"] for row in rows}
-        return [
-            Resource(
-                "authentik.application",
-                row["slug"],
-                {name: row[name] for name in APPLICATION_FIELDS} | {"provider": names.get(row["provider"], "")},
-                needs=(f"authentik.provider {names.get(row['provider'], '')}",),
-            )
-            for row in rows
-        ]
+    def _lists(self, pool: Executor, asked: Mapping[str, tuple[str, Mapping[str, str]]]) -> dict[str, list[Row]]:
+        return dict(zip(asked, pool.map(lambda one: self._list(*one), asked.values()), strict=True))
 
-    def _groups(self, rows: list[Row], bindings: list[Row], wanted: set[str], keys: Keys) -> list[Resource]:
-        """A group of ours that has members or guards something else is not ours to remove any more."""
-        ours = set(keys.applications.values())
-        busy = {b["group"] for b in bindings if b["group"] and b["target"] not in ours}
-        found = []
-        for row in rows:
-            if row["name"] in keys.groups:
-                raise Faulty(
-                    "authentik", f"two groups are called {row['name']}; rename one, a policy would be ambiguous"
-                )
-            keys.groups[row["name"]] = row["pk"]
-            resource = Resource("authentik.group", row["name"], {"mark": row["attributes"].get(MARK_KEY, "")})
-            if resource.id in wanted or not (row.get("users") or row["pk"] in busy):
-                found.append(resource)
+    def _list(self, path: str, filters: Mapping[str, str]) -> list[Row]:
+        """What a filter let through although it should not is left out: unknown ones are ignored by the server."""
+        order = "username" if path == KINDS["user"].path else "pk"
+        rows = self.client.all(path, **filters, ordering=order)
+        return [row for row in rows if all(str(row.get(name)) == value for name, value in filters.items())]
+
+    def _shown_applications(self) -> tuple[list[Row], bool]:
+        """Those that the listing shows, and whether these are all."""
+        path = KINDS["application"].path
+        return self.client.seen(path, hidden=True, superuser_full_list="true", ordering="slug")
+
+    def _applications(
+        self, rows: list[Row], whole: bool, lists: Mapping[str, list[Row]], wanted: Sequence[str]
+    ) -> list[Row]:
+        """All of them. What the listing hides is asked for by name: a slug that matters is never absent unasked."""
+        if whole:
+            return rows
+        path, found = KINDS["application"].path, {row["slug"]: row for row in rows}
+        assigned = [row["assigned_application_slug"] for kind in PROVIDERS for row in lists[kind]]
+        for slug in {*filter(None, assigned), *wanted} - found.keys():
+            try:
+                found[slug] = self.client.get(f"{path}{slug}/")
+            except NotFound:
+                continue
+        return list(found.values())
+
+    def _found_outposts(self, rows: Sequence[Row]) -> dict[str, Row]:
+        """By pillar's name. One that isn't there is made with the first provider that it gets, but the usual one."""
+        found = {}
+        for key, name in self._outposts.items():
+            here = [row for row in rows if (row["name"] == name if name else row.get("managed") == EMBEDDED)]
+            if len(here) > 1:
+                raise Faulty("authentik", f"{len(here)} outposts are called {name}; rename all but one")
+            if here:
+                found[key] = here[0]
+            elif not name:
+                why = "there is no embedded outpost; bring it back, or set hecate:authentik:outpost_name"
+                raise Refused("authentik", why)
         return found
 
-    def _bindings(self, rows: list[Row], keys: Keys) -> list[Resource]:
-        """Group bindings of all applications; bindings of users and policies are left to others."""
-        slugs = {pk: slug for slug, pk in keys.applications.items()}
-        names = {pk: name for name, pk in keys.groups.items()}
-        found = []
-        for row in rows:
-            if row["target"] not in slugs or row["group"] not in names:
-                continue
-            slug, group = slugs[row["target"]], names[row["group"]]
-            key = f"{slug}/{group}"
-            if key in keys.bindings:
-                continue  # the same binding twice guards once
-            keys.bindings[key] = row["pk"]
-            spec = {name: row[name] for name in ("order", "enabled", "negate")}
-            needs = (f"authentik.application {slug}", f"authentik.group {group}")
-            found.append(Resource("authentik.binding", key, spec, needs))
-        return found
 
-    def _attachments(self, outpost: Row, found: list[Resource], bindings: list[Resource], keys: Keys) -> list[Resource]:
-        attached = set(outpost["providers"])
-        made = []
-        for name, pk in keys.providers.items():
-            if pk not in attached or not name.startswith(self._prefix):
-                continue
-            apps = [r for r in found if r.kind == "authentik.application" and r.spec["provider"] == name]
-            guards = [b.id for b in bindings for a in apps if b.key.startswith(f"{a.key}/")]
-            needs = (f"authentik.provider {name}", *(a.id for a in apps), *guards)
-            made.append(Resource("authentik.attachment", f"{self._outpost_name}/{name}", {}, needs))
-        return made
+def _born(changes: Sequence[Change]) -> dict[str, list[Change]]:
+    """By id of each of its changes: an application that gets a provider, with the provider if that is new, and what is
+    bound to it meanwhile.
+    """
+    slugs: dict[str, str] = {}
+    for change in changes:
+        if change.kind == "authentik.application" and change.after:
+            provider = change.after.spec["provider"]
+            if change.before is None or change.before.spec["provider"] != provider:
+                slugs[change.subject.key] = provider
+    by_provider = {provider: slug for slug, provider in slugs.items()}
+    groups: dict[str, list[Change]] = {}
+    for change in changes:
+        if change.after is None or change.kind not in GUARDING:
+            continue
+        slug = change.subject.key.partition("/")[0]
+        if change.kind == "authentik.provider":
+            slug = by_provider.get(change.subject.key, "") if change.before is None else ""
+        if slug in slugs:
+            groups.setdefault(slug, []).append(change)
+    return _by_id(groups.values())
 
-    # Writing
 
-    def _write(self, kind: str, want: Resource, exists: bool, keys: Keys) -> None:
-        body: Row
-        if kind == "group":
-            path, known, body = GROUPS, keys.groups, {"name": want.key, "attributes": {MARK_KEY: want.spec["mark"]}}
-        elif kind == "provider":
-            flows = {n: self._flow(want.spec[n], keys) for n in FLOW_FIELDS if n in want.spec}
-            path, known, body = PROVIDERS, keys.providers, {"name": want.key, **want.spec, **flows}  # type: ignore[assignment]
-        elif kind == "application":
-            provider = keys.providers.get(want.spec["provider"])
-            path, known, body = APPLICATIONS, keys.applications, {"slug": want.key, **want.spec, "provider": provider}
-        else:
-            slug, _, group = want.key.partition("/")
-            ends = {"target": keys.applications[slug], "group": keys.groups[group]}
-            path, known, body = BINDINGS, keys.bindings, {**ends, **want.spec, "timeout": 30}
-        if exists:
-            self._client.patch(path, want.key if kind == "application" else known[want.key], body)
-        else:
-            known[want.key] = self._client.create(path, body)["pk"]
+def _dying(changes: Sequence[Change]) -> dict[str, list[Change]]:
+    """By id of each of its changes: an application that goes, and its bindings, which the server takes along."""
+    slugs = {c.subject.key for c in changes if c.kind == "authentik.application" and c.after is None}
+    groups: dict[str, list[Change]] = {}
+    for change in changes:
+        if change.after is None and change.kind in ("authentik.application", "authentik.binding"):
+            slug = change.subject.key.partition("/")[0]
+            if slug in slugs:
+                groups.setdefault(slug, []).append(change)
+    return _by_id(groups.values())
 
-    def _flow(self, slug: str, keys: Keys) -> str | None:
-        """The key of a flow; of none, None: authentik takes its brand's own."""
-        if not slug:
-            return None
-        if slug not in keys.flows:
-            why = f"there is no flow {slug}; see hecate:authentik:authorization_flow and the policies' flow"
-            raise Refused("authentik", why)
-        return keys.flows[slug]
 
-    def _delete(self, kind: str, key: str, keys: Keys) -> None:
-        """What is gone already is as good as deleted."""
-        paths: dict[str, tuple[str, dict[str, Any]]] = {
-            "group": (GROUPS, keys.groups),
-            "provider": (PROVIDERS, keys.providers),
-            "application": (APPLICATIONS, {key: key}),
-            "binding": (BINDINGS, keys.bindings),
-        }
-        path, known = paths[kind]
-        try:
-            self._client.delete(path, known[key])
-        except NotFound:
-            pass
-
-    def _attach(self, changes: Sequence[Change], keys: Keys) -> None:
-        """One write of the whole list, on top of a fresh read, and a look at what became of it."""
-        path = f"{OUTPOSTS}{keys.outpost}/"
-        current = set(self._client.get(path)["providers"])
-        named = [(change.subject.key.partition("/")[2], change.after) for change in changes]
-        come = {keys.providers[name] for name, after in named if after}
-        go = {keys.providers[name] for name, after in named if not after and name in keys.providers}
-        wanted = (current | come) - go
-        if wanted != current:
-            self._client.patch(OUTPOSTS, keys.outpost, {"type": "proxy", "providers": sorted(wanted)})
-        attached = set(self._client.get(path)["providers"])
-        if not come <= attached or go & attached:
-            raise Faulty("authentik", "the outpost lost the update: somebody else wrote its providers at the same time")
+def _by_id(groups: Iterable[list[Change]]) -> dict[str, list[Change]]:
+    return {change.id: group for group in groups for change in group}

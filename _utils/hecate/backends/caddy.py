@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hecate.backends import at_once
 from hecate.backends import caddy_blame as blame
 from hecate.backends import caddy_layout as layout
 from hecate.backends.caddy_certificates import CertificateFiles
@@ -43,7 +44,6 @@ class CaddyBackend:
 
     system = "caddy"
     atomic = True
-    together: frozenset[str] = frozenset()
     brief = True
 
     def __init__(self, client: CaddyClient, server: str, saved: Path, certificates: CertificateFiles) -> None:
@@ -71,6 +71,9 @@ class CaddyBackend:
 
     def normalise(self, want: Resource, have: Resource | None) -> Resource:
         return want  # Caddy gives back exactly what it was given
+
+    def batches(self, changes: Sequence[Change]) -> Iterator[list[Change]]:
+        return at_once(changes)
 
     def apply(self, changes: Sequence[Change], snapshot: Snapshot) -> None:
         seen: Seen = snapshot.raw

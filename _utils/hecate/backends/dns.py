@@ -8,13 +8,14 @@ others have in it is never part of a plan, so no write and no undo can lose it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Protocol, runtime_checkable
 
 from hecate import rdata
+from hecate.backends import alike
 from hecate.budget import Budget
 from hecate.errors import NotFound, Refused
 from hecate.resource import Change, Resource, Snapshot
@@ -129,7 +130,6 @@ class DnsBackend:
     """rules: by name of each zone that the pillar has. owner: the environment, which marks what is ours."""
 
     atomic = False
-    together = frozenset({RRSET})
     brief = False
 
     def __init__(self, provider: Provider, rules: Mapping[str, Rules], owner: str) -> None:
@@ -231,6 +231,9 @@ class DnsBackend:
         ignore = self._rules.get(zone, Rules()).ignore
         other._rules = {zone: Rules("sync", ignore, take_over=strangers)}
         return other
+
+    def batches(self, changes: Sequence[Change]) -> Iterator[list[Change]]:
+        return alike(changes, {RRSET})
 
     def apply(self, changes: Sequence[Change], snapshot: Snapshot) -> None:
         seen: Seen = snapshot.raw

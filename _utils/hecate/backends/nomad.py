@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from hecate.backends import alike
 from hecate.clients.nomad import NomadClient
 from hecate.errors import NotFound
 from hecate.resource import Change, Resource, Snapshot
@@ -20,7 +21,6 @@ class NomadBackend:
 
     system = "nomad"
     atomic = False
-    together: frozenset[str] = frozenset()
     brief = False
 
     def __init__(self, client: NomadClient, environment: str, min_healthy: float) -> None:
@@ -47,6 +47,9 @@ class NomadBackend:
 
     def normalise(self, want: Resource, have: Resource | None) -> Resource:
         return want  # spec_of reads back only what job_of writes
+
+    def batches(self, changes: Sequence[Change]) -> Iterator[list[Change]]:
+        return alike(changes)
 
     def apply(self, changes: Sequence[Change], snapshot: Snapshot) -> None:
         indexes: dict[str, int] = snapshot.raw

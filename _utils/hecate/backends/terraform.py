@@ -12,11 +12,12 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hecate.backends import at_once
 from hecate.clients.terraform import TerraformClient
 from hecate.errors import Faulty, Refused
 from hecate.resource import Change, Resource, Snapshot
@@ -46,7 +47,6 @@ class TerraformBackend:
 
     system = "terraform"
     atomic = True
-    together: frozenset[str] = frozenset()
     brief = False
 
     def __init__(self, client: TerraformClient, source: Path | None, workdir: Path) -> None:
@@ -68,6 +68,9 @@ class TerraformBackend:
 
     def normalise(self, want: Resource, have: Resource | None) -> Resource:
         return want
+
+    def batches(self, changes: Sequence[Change]) -> Iterator[list[Change]]:
+        return at_once(changes)
 
     def apply(self, changes: Sequence[Change], snapshot: Snapshot) -> None:
         """Apply the very plan file that `snapshot` was made with."""

@@ -1,7 +1,7 @@
 """authentik's REST API v3 (https://api.goauthentik.io/).
 
 Quirks answered here: the server shows its own crashes as 405 without JSON; filters that it does
-not know return everything; a wrong token is 403, never 401.
+not know return everything; a wrong token is 403, never 401; a list may change between two of its pages.
 """
 
 from __future__ import annotations
@@ -14,22 +14,74 @@ from urllib.parse import quote
 import requests
 
 from hecate.clients.http import JsonApi
-from hecate.errors import ApiFailure, Faulty
+from hecate.errors import ApiFailure, Faulty, NotAuthorised, NotFound
 
 PAGE = 100
+LOOKS = 3  # at a list that changes while it is read
+VERBS = {"GET": "view", "POST": "add", "PUT": "add", "PATCH": "change", "DELETE": "delete"}
+# What the server calls its rights for: https://docs.goauthentik.io/users-sources/access-control/permissions/
+MODELS = {
+    "/core/groups/": "group",
+    "/core/users/": "user",
+    "/core/tokens/": "token",
+    "/core/brands/": "brand",
+    "/core/applications/": "application",
+    "/core/transactional/applications/": "application (and a provider and policybinding)",
+    "/providers/proxy/": "proxyprovider",
+    "/providers/oauth2/": "oauth2provider",
+    "/providers/saml/": "samlprovider",
+    "/policies/bindings/": "policybinding",
+    "/policies/expression/": "expressionpolicy",
+    "/policies/event_matcher/": "eventmatcherpolicy",
+    "/flows/instances/": "flow",
+    "/flows/bindings/": "flowstagebinding",
+    "/stages/authenticator/validate/": "authenticatorvalidatestage",
+    "/outposts/instances/": "outpost",
+    "/propertymappings/notification/": "notificationwebhookmapping",
+    "/events/transports/": "notificationtransport",
+    "/events/rules/": "notificationrule",
+    "/events/events/": "event",
+    "/crypto/certificatekeypairs/": "certificatekeypair",
+}
+
+
+class Crashed(Faulty):
+    """The server failed on a write (an empty 405): whether it took effect, only looking again tells."""
 
 
 class _Api(JsonApi):
     def failure(self, response: requests.Response, where: str) -> ApiFailure:
         if response.status_code == 405 and "json" not in response.headers.get("Content-Type", ""):
-            return Faulty(self.system, f"{where}: the server failed (it shows crashes as an empty 405)", code=405)
-        return super().failure(response, where)
+            return Crashed(self.system, f"{where}: the server failed (it shows crashes as an empty 405)", code=405)
+        found = super().failure(response, where)
+        if isinstance(found, NotAuthorised):
+            return NotAuthorised(
+                self.system, f"{found.message}\n{_right(where)}", code=found.code, request_id=found.request_id
+            )
+        return found
+
+
+ACTS = {"add_user": "change", "remove_user": "change"}  # a POST that makes nothing
+
+
+def _right(where: str) -> str:
+    """The right that a refused call wants, or what else may be wrong."""
+    method, _, path = where.partition(" ")
+    verb = ACTS.get(path.rstrip("/").rpartition("/")[2], VERBS[method])
+    if path.endswith("/set_key/"):
+        return "the token is wrong or expired, or its user lacks the right set_token_key"
+    for start, model in sorted(MODELS.items(), key=lambda row: -len(row[0])):
+        if path.startswith(start):
+            return f"the token is wrong or expired, or its user lacks the right {verb}_{model.split()[0]}" + (
+                f" {model.partition(' ')[2]}" if " " in model else ""
+            )
+    return "the token is wrong or expired, or its user lacks a right"
 
 
 class AuthentikClient:
     """url: base of the server. token: an API token's key; goes into one header and nowhere else.
 
-    Retry rule: reads as in clients.http; writes are sent once.
+    Retry rule: reads as in clients.http; writes are sent once, and the caller looks again before it sends one anew.
     """
 
     def __init__(
@@ -40,35 +92,89 @@ class AuthentikClient:
         mask: Callable[[str], str] = str,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self.url = url
+        self._made = (f"{url}/api/v3", timeout, mask, sleep)
+        self._api = self._with(token)
+
+    def _with(self, token: str) -> _Api:
+        base, timeout, mask, sleep = self._made
         headers = {"Authorization": f"Bearer {token}"}
-        self._api = _Api("authentik", f"{url}/api/v3", headers=headers, timeout=timeout, mask=mask, sleep=sleep)
+        return _Api("authentik", base, headers=headers, timeout=timeout, mask=mask, sleep=sleep)
 
     def version(self) -> str:
         return str(self._api.get("/admin/version/").data["version_current"])
 
+    def owner_of(self, key: str) -> str:
+        """Username of the user whose API token has this key; "" for a key that is nobody's."""
+        try:
+            return str(self._with(key).get("/core/users/me/").data["user"]["username"])
+        except NotAuthorised:
+            return ""
+
     def all(self, path: str, **filters: Any) -> list[dict[str, Any]]:
-        """Every object under `path`, page by page. The caller re-checks what filters promised."""
-        found: list[dict[str, Any]] = []
-        page = 1
+        """Every object under `path`, page by page. The caller re-checks what filters promised.
+
+        Raises Faulty when the list never holds still long enough to be read whole.
+        """
+        return self.seen(path, **filters)[0]
+
+    def seen(self, path: str, hidden: bool = False, **filters: Any) -> tuple[list[dict[str, Any]], bool]:
+        """As `all`, and whether these are all that there are. hidden: the server may keep some to itself."""
+        for _ in range(LOOKS):
+            found, count = self._pages(path, filters)
+            if len(found) == count:
+                return found, True
+            if hidden:
+                return found, False
+        raise Faulty("authentik", f"GET {path}: {count} objects are said to be there, and {len(found)} were shown")
+
+    def _pages(self, path: str, filters: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:
+        found: dict[Any, dict[str, Any]] = {}
+        page, count = 1, 0
         while page:
             answer = self._api.get(
                 path, {**filters, "page": page, "page_size": PAGE, "ordering": filters.get("ordering", "pk")}
             )
             try:
-                found += answer.data["results"]
+                found.update({row.get("pk", row.get("brand_uuid")): row for row in answer.data["results"]})
+                count = int(answer.data["pagination"]["count"])
                 page = int(answer.data["pagination"]["next"])
-            except (KeyError, TypeError) as err:
+            except (KeyError, TypeError, AttributeError) as err:
                 raise Faulty("authentik", f"GET {path}: a page without results or pagination") from err
-        return found
+        return list(found.values()), count
 
     def get(self, path: str) -> dict[str, Any]:
         return dict(self._api.get(path).data)
 
+    def used_by(self, path: str, key: Any) -> list[dict[str, Any]]:
+        """What hangs from an object: [{app, model_name, pk, name, action}], action "cascade" for what goes with it."""
+        return list(self._api.get(f"{path}{quote(str(key))}/used_by/").data)
+
+    def may_open(self, slug: str, user: int) -> bool:
+        """The server's own word: whether a user may open an application. For superusers; others hear of themselves."""
+        found = self._api.get(f"/core/applications/{quote(slug)}/check_access/", {"for_user": user}).data
+        return bool(found["passing"])
+
     def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return dict(self._api.send("POST", path, body).data)
+
+    def create_together(self, body: Mapping[str, Any]) -> None:
+        """Provider, application and bindings, all or none. Raises Faulty when the server says that it did nothing."""
+        answer = self._api.send("PUT", "/core/transactional/applications/", body).data
+        if not answer.get("applied"):
+            why = "; ".join(map(str, answer.get("logs") or ())) or "another call came in between"
+            raise Faulty("authentik", f"PUT /core/transactional/applications/: nothing was made ({why})")
 
     def patch(self, path: str, key: Any, body: Mapping[str, Any]) -> dict[str, Any]:
         return dict(self._api.send("PATCH", f"{path}{quote(str(key))}/", body).data)
 
+    def act(self, path: str, body: Mapping[str, Any]) -> None:
+        """A POST that makes nothing."""
+        self._api.send("POST", path, body)
+
     def delete(self, path: str, key: Any) -> None:
-        self._api.send("DELETE", f"{path}{quote(str(key))}/")
+        """What is gone already is as good as deleted."""
+        try:
+            self._api.send("DELETE", f"{path}{quote(str(key))}/")
+        except NotFound:
+            pass

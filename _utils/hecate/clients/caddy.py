@@ -123,10 +123,10 @@ def foreign_imports(caddyfile: str) -> list[tuple[int, str]]:
     found = []
     for number, raw in enumerate(caddyfile.replace("\r", "").split("\n"), 1):
         line = ENVIRONMENT.sub(lambda match: match[1] or "", raw.lstrip("\ufeff"))
-        text = line if any(quote in line for quote in "\"`") else re.sub(r"(^|\s)#.*", "", line)
+        text = line if any(quote in line for quote in '"`') else re.sub(r"(^|\s)#.*", "", line)
         if text.lstrip().startswith("#"):
             continue
-        names = [match[1].strip("\"`") for match in IMPORT.finditer(text)]
+        names = [match[1].strip('"`') for match in IMPORT.finditer(text)]
         if any(name not in defined for name in names) or BUILT.search(text):
             found.append((number, raw.strip()[:120]))
         if snippet := SNIPPET.match(text):

@@ -6,7 +6,8 @@ does this. Written out, it is on us to delete what a client sent before anything
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from hecate.model.estate import Estate
@@ -20,7 +21,10 @@ IDENTITY = (*PERSON, "Meta-Jwks", "Meta-Outpost", "Meta-Provider", "Meta-App", "
 
 @dataclass(frozen=True)
 class Gate:
-    """Whom to ask, and what its answer says. Fields as of model.identity.ForwardAuth."""
+    """Whom to ask, and what its answer says. Fields as of model.identity.ForwardAuth.
+
+    also: further headers of its answer, and what they must be for anybody to pass.
+    """
 
     address: str
     uri: str
@@ -30,6 +34,7 @@ class Gate:
     cookies: tuple[str, ...] = ()
     sign_in: str | None = None
     timeout: str = "10s"
+    also: Mapping[str, str] = field(default_factory=dict)
 
 
 def gate(estate: Estate, policy: AuthPolicy) -> Gate | None:
@@ -38,15 +43,19 @@ def gate(estate: Estate, policy: AuthPolicy) -> Gate | None:
         return None
     if policy.provider != "authentik":
         own = estate.forward_auth[policy.provider]
-        return Gate(**{name: getattr(own, name) for name in Gate.__dataclass_fields__})
+        return Gate(**{name: getattr(own, name) for name in Gate.__dataclass_fields__ if name != "also"})
     assert estate.authentik, "checked by the model"
+    # An application that went missing at the outpost must not be answered for by another that covers its domain.
+    asked = f"*.{policy.domain.name}" if policy.domain else "{http.request.host}"
+    outposts = estate.authentik.outposts
     return Gate(
-        estate.authentik.outpost,
+        outposts[policy.outpost].address if policy.outpost else estate.authentik.outpost,
         f"{OUTPOST_PATH}/auth/caddy",
         (f"{OUTPOST_PATH}/*",),
         "X-Authentik-Username",
         tuple(f"X-Authentik-{name}" for name in IDENTITY),
         ("authentik_proxy_",),
+        also={"X-Authentik-Meta-Provider": f"hecate/{estate.environment}/{asked}"},
     )
 
 
@@ -73,18 +82,25 @@ def passage(ask: Gate) -> list[Handler]:
 
 
 def check(ask: Gate) -> Handler:
-    """Ask; only a 2xx that names a user goes on (CVE-2026-25748: 200 without identity)."""
+    """Ask; only a 2xx that names a user goes on (CVE-2026-25748: 200 without identity), and that is about this host."""
     named = {name.lower(): name for name in (ask.user_header, *ask.headers)}
     copies = []
     for header in named.values():
         value = f"{{http.reverse_proxy.header.{header}}}"
         copy = {"handler": "headers", "request": {"set": {header: [value]}}}
         copies.append({"match": [{"not": [{"vars": {value: [""]}}]}], "handle": [copy]})
+    # What the client lists there would be taken off again on the way to the upstream, as being for one hop only.
+    listed = {"search_regexp": f"(?i){'|'.join(_quoted(name) for name in named)}", "replace": ""}
+    copies.append({"handle": [{"handler": "headers", "request": {"replace": {"Connection": [listed]}}}]})
     nobody = {"handler": "static_response", "status_code": 403, "body": "The sign-in service named no user.\n"}
     user = f"{{http.reverse_proxy.header.{ask.user_header}}}"
+    wrong: list[Handler] = [{"vars": {user: [""]}}]
+    wrong += [
+        {"not": [{"vars": {f"{{http.reverse_proxy.header.{name}}}": [value]}}]} for name, value in ask.also.items()
+    ]
     passed = {
         "match": {"status_code": [2]},
-        "routes": [{"match": [{"vars": {user: [""]}}], "handle": [nobody], "terminal": True}, *copies],
+        "routes": [{"match": wrong, "handle": [nobody], "terminal": True}, *copies],
     }
     return {
         "handler": "reverse_proxy",
@@ -93,7 +109,8 @@ def check(ask: Gate) -> Handler:
         "rewrite": {"method": "GET", "uri": ask.uri if "?" in ask.uri else f"{ask.uri}?"},
         "headers": {
             "request": {
-                "set": {"X-Forwarded-Method": ["{http.request.method}"], "X-Forwarded-Uri": ["{http.request.uri}"]}
+                "set": {"X-Forwarded-Method": ["{http.request.method}"], "X-Forwarded-Uri": ["{http.request.uri}"]},
+                "delete": ["Connection", "Upgrade"],  # the question is no websocket, whatever the request may become
             }
         },
         "transport": {"protocol": "http", "dial_timeout": "3s", "response_header_timeout": ask.timeout},

@@ -10,11 +10,13 @@ from typing import Any
 from pydantic import Field
 
 from hecate.errors import Problem
+from hecate.model.authentik import Application, Authentik
 from hecate.model.caddy import Caddy, Edge, Monitoring
 from hecate.model.certificates import ISSUERS, Certificates
 from hecate.model.dns import Dns, HetznerDns, Rfc2136, clash, relative_name
 from hecate.model.fields import OUTPUT, HostPattern, Line, Section, Slug, path_pattern
-from hecate.model.identity import Authentik, AuthPolicy, ForwardAuth
+from hecate.model.guards import Guards
+from hecate.model.identity import AuthPolicy, ForwardAuth
 from hecate.model.infrastructure import (
     Nomad,
     Safety,
@@ -54,6 +56,9 @@ class Estate(Section):
     adopt: tuple[Line, ...] = Field((), description="Ids of existing objects to take over, as the error names them.")
     routes: dict[HostPattern, Route] = {}
     auth_policies: dict[Slug, AuthPolicy] = {}
+    applications: dict[Slug, Application] = Field(
+        {}, description="What logs in at authentik by itself (OAuth2, OpenID Connect, SAML), by slug."
+    )
     forward_auth: dict[Slug, ForwardAuth] = Field(
         {}, description="Providers beside authentik, by the name policies use."
     )
@@ -70,24 +75,19 @@ class Estate(Section):
     dns: Dns = Dns()
     workloads: dict[Slug, Workload] = {}
 
-    def guarded(self) -> Iterator[tuple[str, Route, AuthPolicy]]:
-        """Routes behind authentik with their policy, by host."""
-        for host, route in sorted(self.routes.items()):
-            policy = self.auth_policies[route.auth_policy] if route.auth_policy else None
-            if policy and policy.provider == "authentik":
-                yield host, route, policy
+    @cached_property
+    def guards(self) -> Guards:
+        """Who may reach what, as authentik is to hold it."""
+        return Guards(self.routes, self.auth_policies, self.applications, self.authentik)
 
     def notices(self) -> list[str]:
         """What the pillar says and Hecate accepts, but doesn't act on: better told than believed."""
         said, alerting = self.notifications, self.monitoring.alerting
-        unmet = [name for name, policy in self.auth_policies.items() if not policy.enforceable]
-        named = [host for host, route in self.routes.items() if route.require_mfa or route.auth_policy in unmet]
         found = [
             (said.email or said.slack or said.webhooks, "hecate:notifications: Hecate sends none by itself yet"),
             (alerting, "hecate:monitoring:alerting: limits are for your alerting; Hecate alerts nobody"),
             (self.dns.templates, "hecate:dns:templates: nothing refers to them yet"),
             (self._unmanaged(), "hecate:dns: not managed without the section hecate:hetzner_dns"),
-            (named, f"require_mfa and allowed_methods can't be enforced yet; these answer 503: {', '.join(named)}"),
         ]
         unused = [f"hecate:{section}:{name}: nothing uses it" for section, name in self._unused()]
         return [text for is_there, text in found if is_there] + unused
@@ -106,7 +106,10 @@ class Estate(Section):
             "dns" in self.certificates.providers[i].challenges for i in issuers & {*self.certificates.providers}
         )
         used: dict[str, tuple[Iterable[str], set[Any]]] = {
-            "auth_policies": (self.auth_policies, {route.auth_policy for route in self.routes.values()}),
+            "auth_policies": (
+                self.auth_policies,
+                {r.auth_policy for r in self.routes.values()} | {a.auth_policy for a in self.applications.values()},
+            ),
             "forward_auth": (self.forward_auth, {policy.provider for policy in self.auth_policies.values()}),
             "health_checks": (self.health_checks, {str(pool.health_check) for pool in pools}),
             "upstreams": (self.upstreams, {str(service.upstreams) for service in services}),
@@ -140,14 +143,7 @@ class Estate(Section):
         yield from self._wildcards()
         if self.workloads and not self.nomad:
             yield Problem("hecate:workloads", "", "needs the section hecate:nomad with the API's url")
-        if any(self._known_guards()) and not self.authentik:
-            yield Problem("hecate:auth_policies", "", "needs the section hecate:authentik with url and token")
-
-    def _known_guards(self) -> Iterator[str]:
-        for host, route in self.routes.items():
-            policy = self.auth_policies.get(route.auth_policy or "")
-            if policy and policy.provider == "authentik":
-                yield host
+        yield from self.guards.problems()
 
     def _names(self) -> Iterator[Problem]:
         """Names that lead nowhere, in each place where a name can stand."""
@@ -231,13 +227,7 @@ class Estate(Section):
         """What would leave a route open that looks protected, or protected for good."""
         identity = {name.lower() for own in self.forward_auth.values() for name in (own.user_header, *own.headers)}
         for host, route in self.routes.items():
-            path, policy = f"hecate:routes:{host}", self.auth_policies.get(route.auth_policy or "")
-            wild = [name for name in (host, *route.hosts) if name.startswith("*.")]
-            if policy and policy.provider == "authentik" and wild:
-                why = (
-                    "authentik guards host by host and cannot guard a wildcard; list the hosts, or use another provider"
-                )
-                yield Problem(f"{path}:auth_policy", wild[0], why)
+            path = f"hecate:routes:{host}"
             if not route.auth_policy and (route.public_paths or any(rule.public for rule in route.rules())):
                 why = "exempts paths from a login that this route does not ask for; give it an auth_policy"
                 yield Problem(f"{path}:public_paths" if route.public_paths else f"{path}:paths", "", why)

@@ -29,6 +29,7 @@ OUTPUT = re.compile(r"terraform:[A-Za-z_][\w-]*")
 SCHEMES = {"http": 80, "https": 443, "h2c": 80}
 HEADER = re.compile(r"[!#$%&'*+.^`|~0-9A-Za-z-]+")
 COOKIE = re.compile(r"[!#$%&'*+.^`|~0-9A-Za-z_-]+")
+ATTRIBUTE = re.compile(r"[A-Za-z_][\w./-]{0,79}")
 
 
 class Section(BaseModel):
@@ -248,6 +249,7 @@ SecretRef = Annotated[str, AfterValidator(_secret)]
 Slug = Annotated[str, _matching(SLUG, "not a slug; lower-case letters, digits, - and _, at most 50 characters")]
 Name = Annotated[str, _matching(NAME, "not a name; letters, digits, space, and ._@-, at most 80 characters")]
 Duration = Annotated[str, _matching(DURATION, "not a duration; a whole number and one of s, m, h, d, like 8h")]
+AttributeName = Annotated[str, _matching(ATTRIBUTE, "not an attribute's name; letters, digits and _./-")]
 Timeout = Annotated[str, _matching(TIMEOUT, "not a duration; a whole number and one of ms, s, m, h, like 30s")]
 Patience = Annotated[str, _matching(re.compile(f"0s|{TIMEOUT.pattern}"), "not a duration; like 60s, or 0s for none")]
 HeaderName = Annotated[str, _matching(HEADER, "not a header name; letters, digits and hyphens")]

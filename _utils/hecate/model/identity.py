@@ -8,36 +8,20 @@ from pydantic import Field, model_validator
 
 from hecate.model.fields import (
     Address,
+    AttributeName,
     CookieName,
     Duration,
     HeaderName,
+    Host,
     Line,
     Listed,
     Name,
     PathPattern,
-    SecretRef,
     Section,
     Slug,
     Timeout,
-    Url,
 )
 from hecate.model.middleware import Target
-
-
-class Authentik(Section):
-    """Access to authentik's API, and where Caddy reaches its outpost."""
-
-    url: Url = Field(description="Base of the API, https://auth.example.com.")
-    token: SecretRef = Field(description="Of a superuser: other listings are incomplete.")
-    outpost: Address = Field("127.0.0.1:9000", description="host:port that the edges ask for forward auth.")
-    outpost_name: Name = Field("", description="An outpost of one's own; empty: the embedded one.")
-    authorization_flow: Slug = Field(
-        "default-provider-authorization-implicit-consent", description="Slug of the flow that every provider gets."
-    )
-    invalidation_flow: Slug = Field(
-        "default-provider-invalidation-flow", description="Slug of the flow that signs out."
-    )
-    timeout: int = Field(60, ge=1, le=600, description="Seconds a call; saving large outposts takes long.")
 
 
 class ForwardAuth(Section):
@@ -62,29 +46,83 @@ class ForwardAuth(Section):
     timeout: Timeout = Field("10s", description="For its answer; a later one lets nobody in (504).")
 
 
+class Domain(Section):
+    """One login for every host below a domain: authentik's forward auth "domain level"."""
+
+    name: Host = Field(description="Every host of the policy is this or below it; the session's cookie is set here.")
+    host: Host = Field(description="Where the login comes back to: a route of this policy, in the domain.")
+
+    @model_validator(mode="after")
+    def _inside(self) -> Domain:
+        if not self.covers(self.host):
+            raise ValueError(f"{self.host} is not in {self.name}; the session's cookie would never reach it")
+        return self
+
+    def covers(self, host: str) -> bool:
+        """Whether a host, or everything that a wildcard stands for, is in the domain."""
+        bare = host.removeprefix("*.")
+        return bare == self.name or bare.endswith(f".{self.name}")
+
+
+Attribute = Line | bool | int | Annotated[tuple[Line, ...], Field(min_length=1)]
+PASSWORD = "password"  # what authentik's login flow asks for first; no application can do without
+SECOND_FACTORS = ("static", "totp", "webauthn")  # authentik's device classes; static: recovery codes
+
+
 class AuthPolicy(Section):
     """A named answer to: who may pass?"""
 
     provider: Slug = Field("authentik", description="authentik, none, or a name under hecate:forward_auth.")
     groups: tuple[Name, ...] = Field((), description="Members of any of these may pass; empty: whoever can log in.")
+    attributes: dict[AttributeName, Attribute] = Field(
+        {},
+        description="What the user's attributes in authentik must be, all of them: a value, a list of values of which "
+        "one is had, or `required`: anything that is not empty. On top of the groups.",
+    )
     session_duration: Duration = Field("8h", description="How long authentik's answer is good for.")
     flow: Slug | None = Field(None, description="Authentication flow of the sign-in; absent: authentik's default.")
-    require_mfa: bool = Field(False, description="Not enforced yet: such routes answer 503 until it is.")
-    allowed_methods: tuple[Literal["password", "webauthn", "totp"], ...] = Field(
-        (), description="Not enforced yet: such routes answer 503 until it is."
+    require_mfa: bool = Field(
+        False, description="A second factor within session_duration, from whoever is logged in already too."
     )
+    allowed_methods: tuple[Literal["password", "webauthn", "totp"], ...] = Field(
+        (),
+        description="With require_mfa, which second factors count (absent: webauthn, totp and recovery codes). The "
+        "password belongs to the login flow, which all applications share: it is always among them.",
+    )
+    domain: Domain | None = Field(None, description="One application for all hosts of a domain; absent: one each.")
+    outpost: Slug | None = Field(None, description="One of hecate:authentik:outposts; absent: the usual one.")
 
     @model_validator(mode="after")
-    def _public_has_no_groups(self) -> AuthPolicy:
-        if self.provider == "none" and self.groups:
-            raise ValueError("provider none lets everyone pass; a policy with groups needs provider authentik")
-        if self.provider not in ("authentik", "none") and (self.groups or self.require_mfa or self.allowed_methods):
+    def _for_its_provider(self) -> AuthPolicy:
+        theirs = ("groups", "attributes", "require_mfa", "allowed_methods", "domain", "outpost", "flow")
+        given = [name for name in theirs if getattr(self, name)]
+        if self.provider == "none" and given:
             raise ValueError(
-                "groups, require_mfa and allowed_methods are for provider authentik; others decide themselves"
+                f"provider none lets everyone pass; a policy with {', '.join(given)} needs provider authentik"
             )
+        if self.provider != "authentik" and given:
+            raise ValueError(f"{', '.join(given)}: for provider authentik alone; others decide themselves")
+        return self
+
+    @model_validator(mode="after")
+    def _methods_that_can_be_had(self) -> AuthPolicy:
+        if self.allowed_methods and PASSWORD not in self.allowed_methods:
+            raise ValueError(
+                "allowed_methods without password: authentik asks for it in the login flow, for all applications at "
+                "once; name it here too, or let the login flow do without (docs/identity.md)"
+            )
+        if self.require_mfa and self.allowed_methods and not self.second_factors:
+            raise ValueError("require_mfa with allowed_methods that name no second factor; add webauthn or totp")
         return self
 
     @property
-    def enforceable(self) -> bool:
-        """Whether all of it can be had; what can't be is never published open."""
-        return not self.require_mfa and not self.allowed_methods
+    def second_factors(self) -> tuple[str, ...]:
+        """Authentik's device classes that count; without allowed_methods those that its own set-up offers."""
+        if not self.allowed_methods:
+            return SECOND_FACTORS
+        return tuple(sorted({*self.allowed_methods} - {PASSWORD}))
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether not everybody who can log in may pass."""
+        return bool(self.groups or self.attributes)

@@ -14,13 +14,23 @@ from hecate.model.estate import Estate
 from hecate.model.fields import OUTPUT, folded
 
 Place = tuple[Any, ...]
-CONTENT = ("routes", "auth_policies", "dns", "workloads")
+CONTENT = ("routes", "auth_policies", "applications", "dns", "workloads")
 BY_NAME = {"routes": "domain", "auth_policies": "name"}
 # Sections whose entries stand on their own: one of them can be wrong without the others.
-NAMED = ("routes", "auth_policies", "upstreams", "health_checks", "middleware", "forward_auth", "workloads", "edges")
+NAMED = (
+    "routes",
+    "auth_policies",
+    "applications",
+    "upstreams",
+    "health_checks",
+    "middleware",
+    "forward_auth",
+    "workloads",
+    "edges",
+)
 # What cannot be said while a section is wrong: problems at these paths would only follow from that.
 FOLLOWS = {
-    "authentik": ("hecate:auth_policies",),
+    "authentik": ("hecate:auth_policies", "hecate:applications"),
     "hetzner_dns": ("hecate:dns",),
     "nomad": ("hecate:workloads",),
     "dns": ("hecate:dns", "hecate:routes"),
