@@ -224,7 +224,8 @@ class Master:
 
     @property
     def _deployments(self) -> Deployments:
-        return wiring.deployments(model.parse_access(self.pillar), Path(self._opts["cachedir"]))
+        keeper = hecate_salt.keeper(self._opts, {})
+        return wiring.deployments(model.parse_access(self.pillar), Path(self._opts["cachedir"]), keeper)
 
     def _steps(self) -> list[Step]:
         """Targets in the order of a deploy; only systems that pillar mentions."""

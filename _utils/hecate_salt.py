@@ -17,10 +17,11 @@ from typing import Any
 
 import salt.pillar
 import salt.utils.event
+import salt.utils.sdb
 import yaml
 from hecate import events, importing, model, report, webhook, wiring
 from hecate.engine import Wish
-from hecate.errors import ApplyFailed, HecateError, OutputsPending
+from hecate.errors import ApplyFailed, HecateError, OutputsPending, SecretUnavailable
 from hecate.plan import Plan
 from hecate.resource import Change, Resource
 from salt.exceptions import CommandExecutionError
@@ -49,7 +50,8 @@ class Site:
     def place(self, *consent: str) -> wiring.Place:
         """consent: overrides that the call itself gives, such as the name of a route to remove."""
         allow = frozenset([*(self.run.get("allow") or ()), *consent])
-        return wiring.Place(self.opts["id"], Path(self.opts["cachedir"]), self.guards, allow)
+        kept = keeper(self.opts, self.salt)
+        return wiring.Place(self.opts["id"], Path(self.opts["cachedir"]), self.guards, allow, keeper=kept)
 
     def guards(self) -> list[str]:
         """Hosts that authentik's proxy minion has confirmed, as Salt's mine has them."""
@@ -82,6 +84,24 @@ class Site:
         # Whoever names zones is about these alone, and the others need not be read.
         hecate = {**base, **overlay, "dns": {**dns, "zones": own or bare}}
         return Site(self.opts, self.salt, {**self.pillar, "hecate": hecate})
+
+
+def keeper(opts: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]]) -> wiring.Keeper:
+    """What Salt keeps of secrets, as a minion or the master reaches it. functions: empty on the master."""
+
+    def read(path: str, key: str, version: int | None) -> str:
+        where = f"vault:{path}#{key}"
+        if "vault.read_secret" not in functions:
+            raise SecretUnavailable(f"{where}: Salt's vault module isn't here; use token or approle in hecate:vault")
+        if version:
+            raise SecretUnavailable(f"{where}@{version}: Salt's vault module reads the newest version alone")
+        try:
+            return str(functions["vault.read_secret"](path, key))
+        except Exception as err:  # of many kinds, and its text may quote what it read
+            why = f"Salt's vault module failed ({type(err).__name__}); see vault in the master's configuration"
+            raise SecretUnavailable(f"{where}: {why}") from None
+
+    return wiring.Keeper(lambda uri: salt.utils.sdb.sdb_get(uri, dict(opts), strict=True), read)
 
 
 def live(opts: Mapping[str, Any], salt_functions: Any, grains: Mapping[str, Any]) -> Site:
@@ -427,7 +447,7 @@ def terraform_pillar(opts: Mapping[str, Any], pillar: Mapping[str, Any]) -> dict
     hecate = pillar.get("hecate")
     if not isinstance(hecate, Mapping) or not hecate.get("terraform"):
         return {}
-    outputs = wiring.stored_outputs(hecate, Path(opts["cachedir"]))
+    outputs = wiring.stored_outputs(hecate, Path(opts["cachedir"]), keeper(opts, {}))
     return {"hecate": {"terraform": {"outputs": outputs}}} if outputs else {}
 
 
@@ -538,7 +558,8 @@ def serve_events(
     own = vault or ((opts.get("pillar") or {}).get("hecate") or {}).get("vault")
     estate = model.parse_access({"hecate": {"vault": dict(own)} if own else {}})
     # A fresh resolver each time: one remembers what it has read.
-    secrets = events.Secrets(lambda: [wiring.resolver(estate).value(one) for one in references], time.time())
+    kept = keeper(opts, functions)
+    secrets = events.Secrets(lambda: [wiring.resolver(estate, kept).value(one) for one in references], time.time())
     memory = events.Memory(Path(opts["cachedir"]) / "hecate" / "events" / f"{port}.seen")
     fire = _on_own_bus(opts) if opts.get("__role") == "master" else functions["event.send"]
     with webhook.Listener(address, port, events.Verifier(secrets, memory, window), fire) as listener:

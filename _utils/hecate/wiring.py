@@ -32,7 +32,8 @@ from hecate.clients.hetzner_dns import HetznerDnsClient
 from hecate.clients.nomad import NomadClient
 from hecate.clients.rfc2136 import Rfc2136Client
 from hecate.clients.terraform import TerraformClient
-from hecate.clients.vault import VaultClient
+from hecate.clients.vault import Place as VaultPlace
+from hecate.clients.vault import VaultClient, by_approle, by_token
 from hecate.collector import paused
 from hecate.compile import authentik as identity
 from hecate.compile import caddy as proxy
@@ -48,15 +49,26 @@ from hecate.model.caddy import Edge
 from hecate.model.dns import Rfc2136 as Rfc2136Section
 from hecate.model.fields import seconds
 from hecate.model.guards import slug_of
+from hecate.model.infrastructure import Vault
 from hecate.plan import Limits
 from hecate.resource import Resource, Snapshot
-from hecate.secrets import Resolver
+from hecate.secrets import Resolver, SdbRead, VaultRead
 from hecate.store import Store
 from hecate.store.consul import ConsulStore
 from hecate.store.deployments import Deployments
 from hecate.store.local import LocalStore
 from hecate.zones import Serials, World, Zonefiles, ZoneKeeper, moved, pillar_of
 from hecate.zones import restoring as restored
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """What Salt itself keeps of secrets. sdb: sdb://... -> value. salt_vault: (mount/path, key, version) -> value, with
+    the credentials that the master issues.
+    """
+
+    sdb: SdbRead | None = None
+    salt_vault: VaultRead | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,7 @@ class Place:
     guards: Callable[[], Collection[str]] = tuple
     allow: Collection[str] = ()
     sleep: Callable[[float], None] = time.sleep
+    keeper: Keeper = Keeper()
 
 
 @dataclass(frozen=True)
@@ -102,7 +115,7 @@ def target(system: str, estate: Estate, place: Place) -> Target:
 
 def access(system: str, estate: Estate, place: Place) -> Target:
     """Like `target`, but wanting nothing: enough to undo, to commit, and to look."""
-    secrets = resolver(estate)
+    secrets = resolver(estate, place.keeper)
     backend = SYSTEMS[system].backend(estate, place, secrets)
     safety = estate.safety
     limits = Limits(safety.updates, safety.deletes, safety.percent, frozenset(place.allow), _zone_limits(estate))
@@ -144,25 +157,39 @@ def journal(system: str, place: Place) -> Journal:
     return Journal(place.cache / "hecate" / "journal" / system)
 
 
-def resolver(estate: Estate) -> Resolver:
-    """References under vault: are read with a token that itself comes from env: or file:."""
-    vault = estate.vault
-    if vault is None:
-        return Resolver()
-    token = Resolver()
-    return Resolver(lambda path, key: VaultClient(vault.url, token.value(vault.token), vault.mount).read(path, key))
+def resolver(estate: Estate, keeper: Keeper) -> Resolver:
+    """References under vault: are read with what itself comes from elsewhere, when the first of them is wanted."""
+    if estate.vault is None:
+        return Resolver(read_sdb=keeper.sdb)
+    if estate.vault.salt:
+        mount, read = estate.vault.mount, keeper.salt_vault
+        by_salt = (lambda path, key, version: read(f"{mount}/{path}", key, version)) if read else None
+        return Resolver(by_salt, read_sdb=keeper.sdb)
+    return Resolver(vault_client(estate.vault, keeper).read, read_sdb=keeper.sdb)
 
 
-def store(estate: Estate, cache: Path) -> Store:
+def vault_client(settings: Vault, keeper: Keeper) -> VaultClient:
+    """For settings with a url."""
+    keys = Resolver(read_sdb=keeper.sdb)
+    role, token = settings.approle, settings.token
+    if role:
+        login = by_approle(lambda: keys.value(role.role_id), lambda: keys.value(role.secret_id), role.mount)
+    else:
+        login = by_token(lambda: keys.value(token or ""))
+    place = VaultPlace(settings.mount, settings.kv)
+    return VaultClient(settings.url or "", login, place, namespace=settings.namespace, ca=settings.ca)
+
+
+def store(estate: Estate, cache: Path, keeper: Keeper) -> Store:
     consul = estate.store.consul
     if consul is None:
         return LocalStore(cache / "hecate" / "store")
-    token = resolver(estate).value(consul.token) if consul.token else ""
+    token = resolver(estate, keeper).value(consul.token) if consul.token else ""
     return ConsulStore(consul.url, token, consul.prefix)
 
 
-def deployments(estate: Estate, cache: Path) -> Deployments:
-    return Deployments(store(estate, cache), estate.environment)
+def deployments(estate: Estate, cache: Path, keeper: Keeper) -> Deployments:
+    return Deployments(store(estate, cache, keeper), estate.environment)
 
 
 def confirmed(estate: Estate, snapshot: Snapshot) -> list[str]:
@@ -180,10 +207,10 @@ def guards_host(held: Resource, host: str) -> bool:
     return held.kind in ("authentik.provider", "authentik.attachment") and held.key.endswith(f"/{host}")
 
 
-def stored_outputs(raw: Mapping[str, Any], cache: Path) -> dict[str, Any]:
+def stored_outputs(raw: Mapping[str, Any], cache: Path, keeper: Keeper) -> dict[str, Any]:
     """Terraform's outputs from the store that this (unchecked) pillar names."""
-    needed = {key: raw[key] for key in ("environment", "store", "vault") if key in raw}
-    return deployments(model.parse({"hecate": needed}), cache).outputs()
+    needed = {key: raw[key] for key in ("environment", "store", "vault", "literal_secrets") if key in raw}
+    return deployments(model.parse({"hecate": needed}), cache, keeper).outputs()
 
 
 def terraform_initialised(made: Target) -> bool:

@@ -22,6 +22,7 @@ MAY: dict[str, set[str]] = {
     "files": set(),
     "queue": {"errors"},
     "secrets": {"errors"},
+    "rotation": {"errors"},
     "model": {"errors", "events", "model", "rdata", "secrets"},
     "compile": {*TYPES, "compile", "events"},
     "importing": {"errors", "model", "importing"},

@@ -15,10 +15,10 @@ def test_each_kind_of_reference(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text(CANARY + "\n")
     path.chmod(0o600)
-    resolver = Resolver(lambda where, key: f"{where}/{key}", {"TOKEN": CANARY})
+    resolver = Resolver(lambda where, key, version: f"{where}/{key}/{version}", {"TOKEN": CANARY})
     assert resolver.value("env:TOKEN") == CANARY
     assert resolver.value(f"file:{path}") == CANARY
-    assert resolver.value("vault:hecate/x#token") == "hecate/x/token"
+    assert resolver.value("vault:hecate/x#token@3") == "hecate/x/token/3"
 
 
 @pytest.mark.parametrize("text", ["hunter2", "vault:x", "env:", "file:relative", "VAULT:a#b", "vault:a#b c"])

@@ -30,8 +30,10 @@ from hecate.model.infrastructure import (
 from hecate.model.middleware import BUILT_IN, Middleware
 from hecate.model.notifications import Notifications
 from hecate.model.records import Records, unpublishable
+from hecate.model.references import references
 from hecate.model.routes import METHODS, PathRule, Route, Service, split_pattern
 from hecate.model.upstreams import HealthCheck, Pool, UpstreamGroup
+from hecate.secrets import FORMS
 
 
 class Estate(Section):
@@ -40,6 +42,9 @@ class Estate(Section):
     environment: Slug = Field(
         "production",
         description="Part of the ownership marks in authentik, DNS and Nomad; another environment is a stranger.",
+    )
+    literal_secrets: bool = Field(
+        False, description="Whether literal:VALUE may stand where a secret is. For labs: not in environment production."
     )
     caddy: Caddy = Caddy()
     edges: dict[str, Edge] = {}
@@ -141,9 +146,20 @@ class Estate(Section):
         yield from self._certificates()
         yield from self._protection()
         yield from self._wildcards()
+        yield from self._literals()
         if self.workloads and not self.nomad:
             yield Problem("hecate:workloads", "", "needs the section hecate:nomad with the API's url")
         yield from self.guards.problems()
+
+    def _literals(self) -> Iterator[Problem]:
+        """Secrets that stand in the pillar as they are."""
+        if self.literal_secrets and self.environment == "production":
+            yield Problem("hecate:literal_secrets", "true", "for labs; environment production takes references alone")
+        if self.literal_secrets:
+            return
+        for path, reference in references(self):
+            if reference.scheme == "literal":
+                yield Problem(path, "", f"a secret is a reference, never a literal: {FORMS}")
 
     def _names(self) -> Iterator[Problem]:
         """Names that lead nowhere, in each place where a name can stand."""

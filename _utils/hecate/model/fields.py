@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from hecate.secrets import is_reference
+from hecate.secrets import FORMS, Reference, is_reference
 
 LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,48}[a-z0-9])?")
@@ -138,10 +138,10 @@ def _admin(text: str) -> str:
     return text.rstrip("/")
 
 
-def _secret(text: str) -> str:
+def _secret(text: str) -> Reference:
     if not is_reference(text):
-        raise ValueError("a secret is a reference, never a literal: vault:path#key, env:NAME or file:/path")
-    return text
+        raise ValueError(f"a secret is a reference, never a literal: {FORMS}")
+    return Reference(text)
 
 
 def _line(text: str) -> str:

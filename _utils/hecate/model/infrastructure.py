@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from hecate.model.fields import Address, File, HeaderValue, Listed, Name, SecretRef, Section, Slug, Url
+from hecate.model.fields import Address, File, HeaderValue, Line, Listed, Name, SecretRef, Section, Slug, Url
 
 SECRET_NAME = re.compile(r"(?i)(password|passwd|secret|token|private_?key|api_?key)$")
 Value = TypeVar("Value")
@@ -68,12 +68,42 @@ class Workload(Section):
         return _not_named_like_secrets(env, "let Nomad's template stanza read it from Vault")
 
 
-class Vault(Section):
-    """Where vault: references are read (Vault or OpenBao, KV version 2)."""
+class AppRole(Section):
+    """Logging in to Vault as a machine."""
 
-    url: Url = Field(description="Of Vault or OpenBao, as each target reaches it.")
-    token: SecretRef = Field(description="`env:` or `file:`; it cannot come from the Vault that it opens.")
+    role_id: SecretRef = Field(description="`env:`, `file:` or `sdb:`.")
+    secret_id: SecretRef = Field(description="`env:`, `file:` or `sdb:`.")
+    mount: Slug = Field("approle", description="Where the auth method is mounted.")
+
+
+class Vault(Section):
+    """Where vault: references are read: Vault or OpenBao."""
+
+    url: Url | None = Field(None, description="Of Vault or OpenBao, as each target reaches it.")
+    token: SecretRef | None = Field(
+        None, description="`env:`, `file:` or `sdb:`; it cannot come from the Vault that it opens."
+    )
+    approle: AppRole | None = Field(None, description="In place of a token.")
+    salt: bool = Field(
+        False, description="In place of both: credentials that the Salt master issues to its minions (Salt's vault)."
+    )
     mount: Slug = Field("secret", description="Where the KV engine is mounted.")
+    kv: Literal[1, 2] = Field(2, description="Version of the KV engine.")
+    namespace: Line = Field("", description="Of Vault Enterprise or OpenBao.")
+    ca: File | None = Field(None, description="PEM file with the roots to trust; absent: the machine's own.")
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Vault:
+        ways = [name for name in ("token", "approle", "salt") if getattr(self, name)]
+        if len(ways) != 1:
+            given = " and ".join(ways) or "none"
+            raise ValueError(f"give one of token, approle and salt: true; there is {given}")
+        if not self.salt and not self.url:
+            raise ValueError("needs the url, unless Salt issues the credentials")
+        inner = [self.token] if self.token else [self.approle.role_id, self.approle.secret_id] if self.approle else []
+        if any(reference.startswith("vault:") for reference in inner):
+            raise ValueError("a key to Vault cannot come from the Vault that it opens; env:, file: or sdb:")
+        return self
 
 
 class Consul(Section):
