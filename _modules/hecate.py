@@ -1,5 +1,5 @@
 """
-What a deploy asks of a target, whatever system that target manages: undo, close, and tell.
+What a deploy or a rotation asks of a target, whatever system that target manages: undo, close, rotate, and tell.
 
 The functions that read and write one system are in hecate_caddy, hecate_authentik, hecate_hetzner_dns,
 hecate_nomad and hecate_terraform.
@@ -69,3 +69,40 @@ def transactions(system):
     Required access: none but the minion's own files.
     """
     return hecate_salt.told(lambda: hecate_salt.open_transactions(_site(), system))
+
+
+def rotate(name, immediate=False, begin=True, told=False):
+    """
+    Carry one rotation of pillar's ``hecate:rotation`` as far as it can go now; what was done, without any value.
+
+    The runner's ``hecate.rotate`` does it for all of them, holds the lock, and tells consumers meanwhile.
+
+    name: as pillar calls it. immediate: no grace, for a secret that others know. begin: start one where none is under
+    way. told: consumers know what stands in Vault now.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt hecate-authentik hecate.rotate own-token
+
+    Required access: create and update on the secret in Vault; what the kind needs in its system (docs/secrets.md).
+    """
+    return hecate_salt.told(lambda: hecate_salt.rotated(_site(), name, begin=begin, immediate=immediate, told=told))
+
+
+def rotation(name):
+    """
+    Where one rotation stands: phase, age, seconds until it is due.
+
+    name: as pillar calls it under ``hecate:rotation``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt hecate-authentik hecate.rotation own-token
+
+    Required access: read on the secret in Vault.
+    """
+    return hecate_salt.told(lambda: hecate_salt.rotation_status(_site(), name))

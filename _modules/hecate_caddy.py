@@ -136,6 +136,29 @@ def certificates():
     return hecate_salt.told(lambda: hecate_salt.edge_certificates(_site()))
 
 
+def renew(anew=(), test=False):
+    """
+    Certificates from Vault, and files of the operator's, that have a newer one, and nothing else of the pillar.
+
+    Those that Vault's PKI engine signs are due after two thirds of their life; those of its KV engine and of files when
+    there is another one. Meant for Salt's scheduler; an apply does the same. Returns the plan as text and as data.
+
+    anew: hosts of routes whose certificates are to be signed again now, however good they are (``tls:pki`` alone).
+    test: only say what would be done.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'edge*' hecate_caddy.renew
+        salt 'edge*' hecate_caddy.renew anew='[app.example.com]'
+
+    Required access: Caddy's admin API (unix socket or loopback; the admin API knows no finer rights); in Vault
+    ``update`` on <mount>/sign/<role> of each role, ``read`` on the references of tls:vault and tls:vault_key.
+    """
+    return hecate_salt.told(lambda: hecate_salt.certificates_renewed(_site(), anew, test=test))
+
+
 def plan():
     """
     What an apply would change now, as text and as data. Writes nothing.

@@ -169,6 +169,85 @@ def unlock(reason):
     return _run(lambda: _estate().unlock(reason))
 
 
+def rights(target=None, form="text"):
+    """
+    The least that each target needs: Vault policies, authentik's role, tokens. A script to read, and to paste.
+
+    Worked out from the pillar; asks no system. target: a minion's id, or ``hecate-master``; absent: all of them.
+    form: ``text``, or ``json`` for the same as data.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.rights
+        salt-run hecate.rights hecate-authentik form=json --out json
+
+    Required access: none.
+    """
+    return _run(lambda: _estate().rights(target, form))
+
+
+def rotate(which=None, immediate=False, only_due=False):
+    """
+    Give secrets their successors, or carry on where an earlier run stopped. Exit code 1 if any could not be done.
+
+    which: of pillar's ``hecate:rotation``, a list or with commas between; all without it.
+    immediate: for a secret that others know: without any grace.
+    only_due: only what is due, and what was begun; for a schedule.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.rotate own-token
+        salt-run hecate.rotate only_due=True
+        salt-run hecate.rotate own-token immediate=True
+
+    Required access: write on the store; each target has its own on its systems and in Vault.
+    """
+    return _run(lambda: _estate().rotate(which, immediate=immediate, only_due=only_due))
+
+
+def rotation_status(form="text"):
+    """
+    Of each secret that gets successors: its phase, its age, when it is due; overdue ones are marked. No values.
+
+    form: ``text``, or ``data`` for rows with seconds. Exit code 1 if a target could not tell.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.rotation_status
+        salt-run hecate.rotation_status form=data --out json
+
+    Required access: each target reads its secrets in Vault.
+    """
+    code, told = hecate_estate.outcome(lambda: _estate().rotation_status(form))
+    if code == 0:
+        told, code = told
+    __context__["retcode"] = code
+    return told
+
+
+def rotations(which=None):
+    """
+    What orch/hecate/rotate.sls is rendered from: each rotation, and the minion that does it.
+
+    which: as ``rotate`` takes them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.rotations
+
+    Required access: none.
+    """
+    return _run(lambda: _estate().rotations(which))
+
+
 def steps(allow=()):
     """
     What orch/hecate/deploy.sls is rendered from: a fresh transaction id, and target by target a step.

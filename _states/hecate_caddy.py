@@ -39,6 +39,24 @@ def managed(name, **kwargs):
     return hecate_salt.managed(_site(), "caddy", name, test=__opts__["test"])
 
 
+def passwords(name, **kwargs):
+    """
+    Hash files of this edge's basic_auth accounts as Vault has the passwords (hecate:rotation, kind basic_auth).
+
+    Where one is new, Caddy loads what it runs once more. No password and no hash is in the return.
+
+    name: free text.
+
+    .. code-block:: yaml
+
+        passwords:
+          hecate_caddy.passwords
+
+    Required access: ``read`` on each such secret in Vault; GET and POST on /config/ of Caddy's admin API.
+    """
+    return hecate_salt.passwords_taken(_site(), name, test=__opts__["test"])
+
+
 def route_present(name, **kwargs):
     """
     One route, beside whatever Hecate owns in this Caddy already.

@@ -16,8 +16,11 @@ from typing import Any
 import hecate_salt
 import salt.client
 import salt.pillar
-from hecate import model, wiring
+from hecate import model, rights, wiring
 from hecate.errors import HecateError
+from hecate.rights import text as shown_rights
+from hecate.rotations import Rotations
+from hecate.rotations import table as rotation_table
 from hecate.store.deployments import COMMITTING, DONE, FAILED, RUNNING, UNDONE, Deployment, Deployments
 from hecate.verify import table, verify
 
@@ -126,6 +129,37 @@ class Master:
         found = self._deployments.get(deployment)
         return {**found.summary(), "pillar": dict(found.pillar)}
 
+    def rights(self, holder: str | None, form: str) -> Any:
+        """The least that a target needs, or all of them; asks no system. Raises InvalidPillar."""
+        estate = model.parse(self.pillar)
+        found = (rights.of(estate, holder),) if holder else rights.needed(estate)
+        return shown_rights.data(found) if form == "json" else shown_rights.text(found)
+
+    # Secrets that get successors
+
+    def rotate(self, which: str | Sequence[str] | None, *, immediate: bool, only_due: bool) -> str:
+        """Under the deploy's own lock: a deploy that reads a secret while it changes would put the old one back."""
+        found, deployments = self._rotations, self._deployments
+        listed = found.names(which)
+        transaction = f"{hecate_salt.new_transaction()}-rotation"
+        deployments.acquire(transaction, _user(self._opts))
+        try:
+            return found.run(listed, immediate=immediate, only_due=only_due)
+        finally:
+            deployments.release(transaction)
+
+    def rotation_status(self, form: str) -> tuple[Any, int]:
+        """The table or its rows, and 1 where a target could not tell."""
+        rows = self._rotations.status()
+        return rows if form == "data" else rotation_table(rows), int(any("why" in row for row in rows))
+
+    def rotations(self, which: str | Sequence[str] | None) -> list[dict[str, str]]:
+        return self._rotations.targets(which)
+
+    @property
+    def _rotations(self) -> Rotations:
+        return Rotations(model.parse(self.pillar), self._called)
+
     # The steps of a deploy
 
     def steps(self, allow: Sequence[str] = ()) -> dict[str, Any]:
@@ -154,8 +188,6 @@ class Master:
         deployments.acquire(transaction, _user(self._opts))
         lines = [self._finish(left) for left in [deployments.unfinished()] if left and left.id != transaction]
         targets = tuple(asdict(step) for step in self._steps())
-        # Whoever has the address of a chat's webhook can post there, and nothing here sends to one.
-        wanted = {k: v for k, v in self.pillar.get("hecate", {}).items() if k != "notifications"}
         deployments.save(
             Deployment(
                 transaction,
@@ -164,7 +196,7 @@ class Master:
                 time.time(),
                 message=str(self._extra.get("message", "")),
                 targets=targets,
-                pillar=wanted,
+                pillar=model.storable(self.pillar),
             )
         )
         return "\n".join([*lines, f"deploy {transaction} has begun"])
@@ -185,7 +217,7 @@ class Master:
     def record(self, transaction: str) -> str:
         """First the decision, then its effects: whoever finds COMMITTING carries on committing."""
         deployments = self._deployments
-        deployments.update(transaction, status=COMMITTING, pillar=self.pillar.get("hecate", {}))
+        deployments.update(transaction, status=COMMITTING, pillar=model.storable(self.pillar))
         self._commit(transaction)
         return f"deploy {transaction} is done"
 
@@ -241,6 +273,9 @@ class Master:
         }
         listed = [Step(system, minion, system) for system, minion in single.items() if minion and raw.get(system)]
         return listed + [Step(edge, edge, "caddy") for edge in edges]
+
+    def _called(self, minion: str, function: str, *args: Any) -> Any:
+        return self._call(Step(minion, minion, ""), function, *args)
 
     def _call(self, step: Step, function: str, *args: Any) -> Any:
         """One function on one target: its return, or an error text."""

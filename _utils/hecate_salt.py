@@ -11,7 +11,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ import salt.pillar
 import salt.utils.event
 import salt.utils.sdb
 import yaml
-from hecate import events, importing, model, report, webhook, wiring
+from hecate import events, importing, model, report, rotating, webhook, wiring
 from hecate.engine import Wish
-from hecate.errors import ApplyFailed, HecateError, OutputsPending, SecretUnavailable
+from hecate.errors import ApplyFailed, HecateError, OutputsPending
 from hecate.plan import Plan
 from hecate.resource import Change, Resource
 from salt.exceptions import CommandExecutionError
@@ -70,7 +70,7 @@ class Site:
 
     def overlaid(self, overlay: Overlay) -> Site:
         """The same place, wanting of routes, policies and records only what `overlay` says."""
-        aside = ("routes", "workloads", "applications")
+        aside = ("routes", "workloads", "applications", "rotation")
         base = {k: v for k, v in (self.pillar.get("hecate") or {}).items() if k not in aside}
         if isinstance(base.get("authentik"), Mapping):
             wished = ("groups", "service_accounts", "brands", "events")
@@ -88,20 +88,8 @@ class Site:
 
 def keeper(opts: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]]) -> wiring.Keeper:
     """What Salt keeps of secrets, as a minion or the master reaches it. functions: empty on the master."""
-
-    def read(path: str, key: str, version: int | None) -> str:
-        where = f"vault:{path}#{key}"
-        if "vault.read_secret" not in functions:
-            raise SecretUnavailable(f"{where}: Salt's vault module isn't here; use token or approle in hecate:vault")
-        if version:
-            raise SecretUnavailable(f"{where}@{version}: Salt's vault module reads the newest version alone")
-        try:
-            return str(functions["vault.read_secret"](path, key))
-        except Exception as err:  # of many kinds, and its text may quote what it read
-            why = f"Salt's vault module failed ({type(err).__name__}); see vault in the master's configuration"
-            raise SecretUnavailable(f"{where}: {why}") from None
-
-    return wiring.Keeper(lambda uri: salt.utils.sdb.sdb_get(uri, dict(opts), strict=True), read)
+    read_vault = functions.get("vault.read_secret")
+    return wiring.Keeper(lambda uri: salt.utils.sdb.sdb_get(uri, dict(opts)), read_vault)
 
 
 def live(opts: Mapping[str, Any], salt_functions: Any, grains: Mapping[str, Any]) -> Site:
@@ -227,7 +215,42 @@ def edge_certificates(site: Site) -> dict[str, Any]:
     return {host: found.to_json() for host, found in shown.items()}
 
 
+def certificates_renewed(site: Site, anew: Sequence[str], *, test: bool) -> dict[str, Any]:
+    """{plan, changes}; changes are empty in a test. Calling it is the consent to as many as are due."""
+    target = wiring.access("caddy", model.parse_access(site.pillar), site.place("updates"))
+    wish = wiring.renewal(target, [anew] if isinstance(anew, str) else anew)
+    if test or not wish.resources:
+        return {"plan": report.plan_text(target.engine.plan(wish), "caddy"), "changes": {}}
+    plan = target.engine.apply(wish, new_transaction()).plan
+    return {"plan": report.plan_text(plan, "caddy"), "changes": report.salt_changes(plan)}
+
+
+# Secrets that get successors
+
+
+def rotated(site: Site, name: str, *, begin: bool, immediate: bool, told: bool) -> dict[str, Any]:
+    """What was done of a rotation, see rotation.Step. No value of a secret."""
+    course = rotating.course(model.parse(site.pillar), site.place(), str(name))
+    return asdict(course.run(begin=begin, immediate=immediate, told=told))
+
+
+def rotation_status(site: Site, name: str) -> dict[str, Any]:
+    """Where a rotation stands, see rotation.Status."""
+    return asdict(rotating.course(model.parse(site.pillar), site.place(), str(name)).status())
+
+
 # State functions
+
+
+def passwords_taken(site: Site, name: str, *, test: bool) -> dict[str, Any]:
+    """Hash files of this edge as Vault has the passwords, as a state return; no value and no hash in it."""
+    try:
+        found = rotating.passwords_taken(model.parse(site.pillar), site.place(), test=test)
+    except HecateError as err:
+        return _ret(name, False, str(err))
+    changes = {one: {"old": "another password", "new": "the one in Vault"} for one in found}
+    comment = f"{'would take' if test else 'took'}: {', '.join(found)}" if found else "nothing to do"
+    return _ret(name, None if test and found else True, comment, changes)
 
 
 def managed(site: Site, system: str, name: str, *, test: bool) -> dict[str, Any]:
@@ -449,6 +472,16 @@ def terraform_pillar(opts: Mapping[str, Any], pillar: Mapping[str, Any]) -> dict
         return {}
     outputs = wiring.stored_outputs(hecate, Path(opts["cachedir"]), keeper(opts, {}))
     return {"hecate": {"terraform": {"outputs": outputs}}} if outputs else {}
+
+
+def resolved_pillar(opts: Mapping[str, Any], minion: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that the master's configuration wants in this minion's pillar; all of them, or an error."""
+    told = model.resolved(settings)
+    wanted = told.of(minion)
+    if not wanted:
+        return {}
+    secrets = wiring.resolver(model.Estate(vault=told.vault), keeper(opts, {}))
+    return model.nested({key: secrets.value(reference) for key, reference in wanted.items()})
 
 
 def imported(site: Site, caddyfile: str | None = None, *, allow_imports: bool = False) -> dict[str, Any]:

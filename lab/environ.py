@@ -57,7 +57,12 @@ def _systems(lab: Lab) -> dict[str, Any]:
         return credentials.read(lab.folder / "secrets", name)
 
     return {
-        "openbao": {"url": lab.url("openbao"), "token": secret("openbao-root"), "mount": "secret"},
+        "openbao": {
+            "url": lab.url("openbao"),
+            "token": secret("openbao-root"),
+            "targets": {minion: secret(f"openbao-{minion}") for minion in salt_config.FLEET},
+            "mount": "secret",
+        },
         "consul": {"url": lab.url("consul"), "token": secret("consul")} if lab.record.get("consul") else None,
         "hetzner": {"url": lab.url("hetzner"), "endpoint": f"{lab.url('hetzner')}/v1", "token": secret("hetzner")},
         "dns": {"address": "127.0.0.1", "port": lab.port("dns")},

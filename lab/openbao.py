@@ -9,9 +9,15 @@ import hvac
 
 from lab import credentials
 from lab.layout import Lab
+from lab.salt_config import FLEET
 
 PATHS = ("authentik", "hetzner", "nomad")
 """Written as ``hecate/<name>``, key ``token``."""
+ROOMY = """
+path "*" { capabilities = ["create", "read", "update", "delete", "list"] }
+path "sys/*" { capabilities = ["deny"] }
+"""
+"""What a target may at first, since it is a sandbox; what it needs, ``salt-run hecate.rights`` says."""
 
 
 def arguments(lab: Lab) -> tuple[str, ...]:
@@ -40,3 +46,12 @@ def seed(lab: Lab) -> None:
         client.secrets.kv.v2.create_or_update_secret(
             path=f"hecate/{name}", secret={"token": token}, mount_point="secret"
         )
+    admit(lab, client)
+
+
+def admit(lab: Lab, client: hvac.Client) -> None:
+    """A token for each target, with a policy of its name."""
+    for minion in FLEET:
+        client.sys.create_or_update_policy(minion, ROOMY)
+        token = credentials.read(lab.folder / "secrets", f"openbao-{minion}")
+        client.auth.token.create(id=token, policies=[minion], no_parent=True, ttl="720h")

@@ -25,7 +25,8 @@ MASTER_PATHS = (
     "ssh_log_file", "syndic_log_file",
 )  # fmt: skip
 """What a master would otherwise look for, or write, in the machine's own folders."""
-LOUD = ("-l", "warning")
+LOUD = ("-l", os.environ.get("LAB_SALT_LOG") or "warning")
+"""``LAB_SALT_LOG=trace python -m lab up`` for all that Salt can tell."""
 
 
 def master(lab: Lab) -> pathlib.Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import requests
 
-from lab import caddy, consul, emulated, openbao, salt_config
+from lab import caddy, consul, credentials, emulated, openbao, salt_config
 from lab.layout import REPO, Lab, LabError
 
 
@@ -119,20 +119,22 @@ def _edge(name: str) -> Service:
     )  # fmt: skip
 
 
-def _daemon(name: str, folder: Path, *further: str) -> Command:
-    return Command((program(name), *salt_config.LOUD, "-c", str(folder), *further))
+def _daemon(lab: Lab, name: str, folder: Path, *further: str) -> Command:
+    """With a secret in the environment, for references such as ``env:HECATE_LAB_SECRET``."""
+    secret = {"HECATE_LAB_SECRET": credentials.read(lab.folder / "secrets", "environment")}
+    return Command((program(name), *salt_config.LOUD, "-c", str(folder), *further), secret)
 
 
 def _master() -> Service:
     return Service(
         "salt-master", ("salt-ret", "salt-publish"),
-        lambda lab: _daemon("salt-master", salt_config.master(lab)), salt_config.master_ready,
+        lambda lab: _daemon(lab, "salt-master", salt_config.master(lab)), salt_config.master_ready,
     )  # fmt: skip
 
 
 def _minion(name: str) -> Service:
     return Service(
-        f"minion-{name}", (), lambda lab: _daemon("salt-minion", salt_config.minion(lab, name)),
+        f"minion-{name}", (), lambda lab: _daemon(lab, "salt-minion", salt_config.minion(lab, name)),
         lambda lab: True, needs=("salt-master", "echo"), address=lambda lab: name,
     )  # fmt: skip
 
@@ -140,7 +142,7 @@ def _minion(name: str) -> Service:
 def _proxy(name: str) -> Service:
     return Service(
         f"proxy-{name}", (),
-        lambda lab: _daemon("salt-proxy", salt_config.proxy(lab, name), "--proxyid", name),
+        lambda lab: _daemon(lab, "salt-proxy", salt_config.proxy(lab, name), "--proxyid", name),
         lambda lab: True, needs=("salt-master", "echo"), address=lambda lab: name,
     )  # fmt: skip
 

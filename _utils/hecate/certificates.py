@@ -56,14 +56,14 @@ def certificates(
         return {}
     now, days = now or datetime.now(timezone.utc), estate.certificates.warn_days
     hosts = sorted(_hosts(estate))
-    address = _address(edge)
+    where = address(edge)
 
     def look(row: tuple[str, bool]) -> Shown:
         host, on_demand = row
         if on_demand and host.startswith("*."):
             return Shown(warn=False, error="issued on demand, for each name at its first handshake")
         try:
-            return _shown(handshake(address, host, timeout), host, now, days)
+            return _shown(handshake(where, host, timeout), host, now, days)
         except (OSError, ValueError) as err:
             return Shown(error=_reason(err))
 
@@ -116,7 +116,8 @@ def _hosts(estate: Estate) -> Iterator[tuple[str, bool]]:
             yield name, route.tls.on_demand
 
 
-def _address(edge: Edge) -> tuple[str, int]:
+def address(edge: Edge) -> tuple[str, int]:
+    """Where this edge's listener is reached from itself."""
     bound = (edge.bind or "127.0.0.1").strip("[]")
     return EVERYWHERE.get(bound, bound), edge.https
 

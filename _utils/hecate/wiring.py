@@ -33,7 +33,7 @@ from hecate.clients.nomad import NomadClient
 from hecate.clients.rfc2136 import Rfc2136Client
 from hecate.clients.terraform import TerraformClient
 from hecate.clients.vault import Place as VaultPlace
-from hecate.clients.vault import VaultClient, by_approle, by_token
+from hecate.clients.vault import VaultClient, by_approle, by_token, through_salt
 from hecate.collector import paused
 from hecate.compile import authentik as identity
 from hecate.compile import caddy as proxy
@@ -52,7 +52,7 @@ from hecate.model.guards import slug_of
 from hecate.model.infrastructure import Vault
 from hecate.plan import Limits
 from hecate.resource import Resource, Snapshot
-from hecate.secrets import Resolver, SdbRead, VaultRead
+from hecate.secrets import Resolver, SdbRead
 from hecate.store import Store
 from hecate.store.consul import ConsulStore
 from hecate.store.deployments import Deployments
@@ -63,12 +63,12 @@ from hecate.zones import restoring as restored
 
 @dataclass(frozen=True)
 class Keeper:
-    """What Salt itself keeps of secrets. sdb: sdb://... -> value. salt_vault: (mount/path, key, version) -> value, with
-    the credentials that the master issues.
+    """What Salt itself keeps of secrets. sdb: sdb://... -> value. salt_vault: (mount/path, key) -> value, with the
+    credentials that the master issues.
     """
 
     sdb: SdbRead | None = None
-    salt_vault: VaultRead | None = None
+    salt_vault: Callable[[str, str], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -160,17 +160,17 @@ def journal(system: str, place: Place) -> Journal:
 def resolver(estate: Estate, keeper: Keeper) -> Resolver:
     """References under vault: are read with what itself comes from elsewhere, when the first of them is wanted."""
     if estate.vault is None:
-        return Resolver(read_sdb=keeper.sdb)
+        return Resolver(read_sdb=keeper.sdb, literals=estate.literals)
     if estate.vault.salt:
-        mount, read = estate.vault.mount, keeper.salt_vault
-        by_salt = (lambda path, key, version: read(f"{mount}/{path}", key, version)) if read else None
-        return Resolver(by_salt, read_sdb=keeper.sdb)
-    return Resolver(vault_client(estate.vault, keeper).read, read_sdb=keeper.sdb)
+        by_salt = through_salt(keeper.salt_vault, VaultPlace(estate.vault.mount, estate.vault.kv))
+        return Resolver(by_salt, read_sdb=keeper.sdb, literals=estate.literals)
+    read_vault = vault_client(estate.vault, keeper, estate.literals).read
+    return Resolver(read_vault, read_sdb=keeper.sdb, literals=estate.literals)
 
 
-def vault_client(settings: Vault, keeper: Keeper) -> VaultClient:
+def vault_client(settings: Vault, keeper: Keeper, literals: Mapping[str, str] | None = None) -> VaultClient:
     """For settings with a url."""
-    keys = Resolver(read_sdb=keeper.sdb)
+    keys = Resolver(read_sdb=keeper.sdb, literals=literals)
     role, token = settings.approle, settings.token
     if role:
         login = by_approle(lambda: keys.value(role.role_id), lambda: keys.value(role.secret_id), role.mount)
@@ -241,8 +241,9 @@ def _caddy(estate: Estate, place: Place, secrets: Resolver) -> Backend:
     client = CaddyClient(estate.caddy.admin, sleep=place.sleep)
     saved = Path(estate.caddy.config_file or place.cache / "hecate" / "caddy.json")
     folder = Path(estate.certificates.folder or place.cache / "hecate" / "certificates")
-    # From Vault, read when they are planned (without keys) and when they are written.
-    files = CertificateFiles(folder, secrets.value, estate.certificates.owner)
+    vault = vault_client(estate.vault, place.keeper) if estate.vault and not estate.vault.salt else None
+    # From Vault, read when they are planned (without keys) and when they are written; or signed when they are written.
+    files = CertificateFiles(folder, secrets.value, estate.certificates.owner, vault.act if vault else None)
     return CaddyBackend(client, estate.caddy.server, saved, files)
 
 
@@ -253,6 +254,23 @@ def _routes(estate: Estate, place: Place, backend: Backend) -> list[Resource]:
     wanted = [backend.certificates.located(resource) for resource in wanted]
     _refuse_missing_modules(wanted, backend.client)
     return [*wanted, saved_resource(backend.saved)] if wanted else []
+
+
+def renewal(made: Target, anew: Collection[str]) -> Wish:
+    """Of the routes that run here those whose certificate has a newer one, and nothing else of them changed.
+
+    anew: routes whose certificates Vault is to sign again, however good they are.
+    """
+    backend = made.backend
+    assert isinstance(backend, CaddyBackend)
+    owned = backend.observe(()).owned.values()
+    routes = [held for held in owned if held.kind == "caddy.route" and (held.spec.get("tls") or {}).get("files")]
+    unknown = sorted(set(anew) - {held.key for held in routes if "pki" in held.spec["tls"]["files"]})
+    if unknown:
+        raise HecateError(f"{', '.join(unknown)}: no route with a certificate that Vault signs (tls:pki)")
+    wanted = (backend.certificates.located(held, anew=held.key in anew) for held in routes)
+    fresh = (backend.normalise(want, held) for want, held in zip(wanted, routes, strict=True))
+    return Wish(tuple(want for want, held in zip(fresh, routes, strict=True) if want != held), partial=True)
 
 
 def _refuse_missing_modules(wanted: Sequence[Resource], client: CaddyClient) -> None:

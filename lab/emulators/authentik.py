@@ -20,6 +20,7 @@ from lab.emulators.authentik_directory import Directory
 from lab.emulators.authentik_events import Events
 from lab.emulators.authentik_flows import Flows
 from lab.emulators.authentik_mappings import Mappings
+from lab.emulators.authentik_oauth import TokenEndpoint
 from lab.emulators.authentik_outposts import Outposts
 from lab.emulators.authentik_policies import Policies
 from lab.emulators.authentik_providers import Providers
@@ -31,7 +32,9 @@ from lab.emulators.outpost_login import LoginPages
 __all__ = ["SERVER_ERROR", "Authentik", "described_by", "main"]
 
 
-class Authentik(Directory, Users, Applications, Policies, Flows, Providers, Outposts, Mappings, Events, LoginPages):
+class Authentik(
+    Directory, Users, Applications, Policies, Flows, Providers, Outposts, Mappings, Events, TokenEndpoint, LoginPages
+):
     """The whole server.
 
     token: the API token that is accepted; made up where it is empty (``self.token``)

@@ -93,7 +93,8 @@ class Applications(Objects):
         kind = BY_MODEL.get(body["provider_model"])
         if kind is None:
             raise ApiError(400, {"provider_model": [f'"{body["provider_model"]}" is not a valid choice.']})
-        if not self.may(f"add_{kind.model.lower()}"):
+        bound = ["add_policybinding"] if body.get("policy_bindings") and self.state.release >= BINDINGS_FROM else []
+        if not self.may(f"add_{kind.model.lower()}", *bound):
             raise ApiError(403, FORBIDDEN)
         before = copy.deepcopy(self.state)
         try:

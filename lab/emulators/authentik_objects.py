@@ -71,6 +71,15 @@ class Objects(AuthentikServer):
         return self.remove(kind.table, self.find(kind, key))
 
     def used_by_object(self, request: Request, path: str, key: Any) -> Answer:
-        """What refers to it; asked before a deletion, since the deletion itself asks nobody."""
+        """What refers to it; asked before a deletion, since the deletion itself asks nobody.
+
+        What the caller may not view is left out, without a word.
+        """
         kind = self._kinds[path]
-        return 200, used_by(self.state, kind.table, self.find(kind, key))
+        found = used_by(self.state, kind.table, self.find(kind, key))
+        return 200, [row for row in found if self.may(f"view_{_viewed_as(row['model_name'])}")]
+
+
+def _viewed_as(model: str) -> str:
+    """Providers of all kinds are one to what refers to them."""
+    return "provider" if model.endswith("provider") else model

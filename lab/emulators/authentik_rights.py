@@ -22,8 +22,11 @@ MODELS = {
 }  # fmt: skip
 
 # What follows an object's path, where it isn't judged by its method alone.
-ACTIONS = {"add_user": "change", "remove_user": "change", "test": "view", "view_key": "view", "set_key": "change",
-           "set_password": "change"}  # fmt: skip
+ACTIONS = {"test": "view", "set_password": "change"}
+
+# Some have a right of their own.
+OWN = {"add_user": "add_user_to_group", "remove_user": "remove_user_from_group", "view_key": "view_token_key",
+       "set_key": "set_token_key"}  # fmt: skip
 
 _ALL = ("view", "add", "change", "delete")
 DEFAULT_RIGHTS = frozenset(
@@ -44,12 +47,10 @@ def needed(method: str, path: str) -> list[str]:
         return ["add_user", "add_token"]
     if path == "/core/users/me/":
         return []
-    if path.endswith("/view_key/"):
-        return ["view_token_key"]
-    if path.endswith("/set_key/"):
-        return ["set_token_key"]
+    last = path.rstrip("/").rpartition("/")[2]
+    if last in OWN:
+        return [OWN[last]]
     for prefix, model in MODELS.items():
         if path.startswith(prefix):
-            last = path.rstrip("/").rpartition("/")[2]
             return [f"{ACTIONS.get(last, VERBS.get(method, 'view'))}_{model}"]
     return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import pathlib
 import re
 import secrets
@@ -20,11 +21,13 @@ from lab.emulators.authentik_lists import AUTOCOMPLETE, page_of, selected
 from lab.emulators.authentik_models import drop, model_of, name_of
 from lab.emulators.authentik_rights import DEFAULT_RIGHTS, needed
 from lab.emulators.authentik_state import EMBEDDED, Object, State
-from lab.emulators.base import Answer, ApiError, Emulator, Fault, json_body
+from lab.emulators.base import Answer, ApiError, Emulator, Fault, json_body, to_response
 
 API = "/api/v3"
 PUBLIC = frozenset({f"{API}/root/config/"})
 HTML = "text/html; charset=utf-8"
+ACCOUNT = "hecate"
+"""The service account whose token it is, where it isn't akadmin's."""
 SERVER_ERROR = Fault(kind="server-error")
 """The next call meets a crash: 405 with an empty text/html body on anything but GET, 500 on GET."""
 FORBIDDEN = {"detail": "You do not have permission to perform this action."}
@@ -71,10 +74,10 @@ class AuthentikServer(Emulator):
         self.state = authentik_defaults.fresh(version)
         caller = "akadmin"
         if not superuser:
-            caller = "hecate"
+            caller = ACCOUNT
             self.state.add("users", authentik_state.new_user(caller, caller, "", type="service_account"))
         authentik_state.plant(self.state, seed or {})
-        self.owner = int((self.state.user_named(caller) or {})["pk"])
+        self.owner = self._first_owner = int((self.state.user_named(caller) or {})["pk"])
         self.state.rights.setdefault(self.owner, frozenset(rights))
         self.caller, self.superuser = self.owner, superuser
         self.asking: Request | None = None
@@ -145,6 +148,21 @@ class AuthentikServer(Emulator):
     def is_superuser(self, user: int) -> bool:
         """Whether one of the user's groups makes it one."""
         return any(group["is_superuser"] for group in self.state.groups.values() if user in group["users"])
+
+    def _control(self, request: Request) -> Response:
+        """``PUT /_lab/rights`` [name]: the token becomes an account's that may do just these; DELETE: as at first."""
+        if request.path != "/_lab/rights":
+            return super()._control(request)
+        with self.lock:
+            if request.method == "PUT":
+                made = self.state.user_named(ACCOUNT) or self.state.add(
+                    "users", authentik_state.new_user(ACCOUNT, ACCOUNT, "", type="service_account")
+                )
+                self.owner = int(made["pk"])
+                self.state.rights[self.owner] = frozenset(json.loads(request.get_data()))
+            else:
+                self.owner = self._first_owner
+        return to_response((204, None))
 
     def may(self, *permissions: str) -> bool:
         """Whether the caller has all of these rights."""

@@ -39,11 +39,13 @@ def token(state: State, row: Object) -> Object:
 def prepare_token(server: Objects, write: Write, values: Object) -> Object:
     """Without ``user``, the caller becomes the owner: of a new token, and of one that a PATCH changes too.
 
-    Whoever isn't a superuser makes tokens for itself only. An API token ends after the tenant's default time, if it
-    ends at all.
+    Whoever isn't a superuser makes tokens for itself only, and an attribute of its own says whether they end. An API
+    token ends after the tenant's default time, if it ends at all.
     """
     if "user" not in values or values["user"] is None or not server.superuser:
         values["user"] = server.caller
+    if write.row is None and not server.superuser:
+        values["expiring"] = server.state.users[server.caller]["attributes"].get(EXPIRES, True)
     intent = values.get("intent", (write.row or {}).get("intent"))
     if intent not in ("api", "app_password"):
         raise ApiError(400, {"intent": [f"Invalid intent {intent}"]})

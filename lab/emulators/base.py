@@ -30,7 +30,7 @@ from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from lab.emulators.description import Description, specs
-from lab.emulators.faults import Fault, FaultBox, cut_socket, half_of
+from lab.emulators.faults import Fault, FaultBox, cut_socket, echo_of, half_of
 from lab.emulators.serving import running, serve_forever
 
 if TYPE_CHECKING:
@@ -171,11 +171,13 @@ class Emulator:
         return response(environ, start_response)
 
     def _answer(self, request: Request, fault: Fault | None, stale: Any) -> Response:
-        if fault is None or fault.kind not in ("status", "rate-limit"):
+        if fault is None or fault.kind not in ("status", "echo", "rate-limit"):
             self.before(request)
         with self.lock:
             if fault and fault.kind == "status":
                 response = to_response((fault.status, fault.body))
+            elif fault and fault.kind == "echo":
+                response = echo_of(request, fault.status)
             elif fault and fault.kind == "rate-limit":
                 response = to_response(self.rate_limited())
             elif fault and fault.kind == "stale" and request.method in READS:

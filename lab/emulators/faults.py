@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import re
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from werkzeug.wrappers import Response
+from werkzeug.wrappers import Request, Response
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-KINDS = frozenset({"status", "delay", "cut", "lost-answer", "half-body", "rate-limit", "stale"})
+KINDS = frozenset({"status", "echo", "delay", "cut", "lost-answer", "half-body", "rate-limit", "stale"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Fault:
     path: a regular expression, searched in the path
     times: how many matching calls it hits; None is for ever
     skip: how many matching calls pass first
-    kind: "status" answers ``status`` with ``body`` instead of acting; "delay" sleeps ``seconds``, then acts; "cut"
+    kind: "status" answers ``status`` with ``body`` instead of acting; "echo" answers ``status`` with the whole request,
+        its secrets too, as a careless proxy does; "delay" sleeps ``seconds``, then acts; "cut"
         closes the connection before acting; "lost-answer" acts, then closes it without an answer; "half-body" acts,
         then sends the Content-Length of the whole and half of it; "rate-limit" answers the system's own 429; "stale"
         answers reads from the state as it was when the fault was set. A system may have further kinds; those called
@@ -93,6 +95,22 @@ class FaultBox:
     def as_list(self) -> list[dict[str, Any]]:
         """The switches as JSON, with how many calls each saw and hit."""
         return [{**dataclasses.asdict(a.fault), "seen": a.seen, "hit": a.hit} for a in self._armed]
+
+
+def echo_of(request: Request, status: int) -> Response:
+    """The request itself as an error: method, URL, headers and body, in the places where systems put their words."""
+    headers = dict(request.headers.items())
+    body = request.get_data(as_text=True)
+    dump = f"{request.method} {request.url}\n" + "\n".join(f"{k}: {v}" for k, v in headers.items()) + f"\n\n{body}"
+    told = {
+        "detail": dump,
+        "non_field_errors": [dump],
+        "errors": [dump],
+        "error": {"code": "invalid_input", "message": dump, "details": {"headers": headers, "body": body}},
+    }
+    carried = request.headers.get("Authorization") or request.headers.get("X-Nomad-Token") or "none"
+    ids = dict.fromkeys(("X-Request-Id", "X-Correlation-ID", "X-authentik-Id"), carried)
+    return Response(json.dumps(told), status=status, mimetype="application/json", headers=ids)
 
 
 def cut_socket(environ: WSGIEnvironment) -> ConnectionError:

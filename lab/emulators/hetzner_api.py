@@ -35,6 +35,7 @@ class HetznerApi(Emulator):
     zones: those that are there from the start
     rate_limit: requests an hour, refilled evenly
     action_seconds: how long an action takes
+    read_only: whether the token is one for reading
     """
 
     fault_kinds = frozenset({"action-error", "action-hang"})
@@ -49,9 +50,10 @@ class HetznerApi(Emulator):
         action_seconds: float = 0.05,
         clock: Callable[[], float] = time.time,
         description: pathlib.Path | None = None,
+        read_only: bool = False,
     ) -> None:
         super().__init__("hetzner", description or specs("hcloud-v1.json"), "/v1")
-        self._token = token
+        self.tokens, self.read_only = {token}, read_only  # a person makes and deletes them
         self.clock = clock
         self.action_seconds = action_seconds
         self.rate_limit = rate_limit
@@ -68,8 +70,10 @@ class HetznerApi(Emulator):
 
     def check_access(self, request: Request) -> None:
         """The token, then the budget; and whatever was to end until now has ended."""
-        if request.headers.get("Authorization") != f"Bearer {self._token}":
+        if request.headers.get("Authorization") not in {f"Bearer {token}" for token in self.tokens}:
             raise failed(401, "unauthorized", "unable to authenticate")
+        if self.read_only and request.method not in ("GET", "HEAD"):
+            raise failed(403, "token_readonly", "the token is only allowed to perform GET requests")
         now = self.clock()
         gained = (now - self._refilled) * self.rate_limit / 3600
         self.rate_remaining = min(self.rate_limit, self.rate_remaining + gained)

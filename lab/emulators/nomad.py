@@ -17,6 +17,7 @@ import copy
 import pathlib
 import re
 import time
+from collections.abc import Collection
 from typing import Any
 
 from werkzeug.wrappers import Request, Response
@@ -28,11 +29,15 @@ from lab.emulators.nomad_scheduler import Scheduler
 from lab.emulators.nomad_state import Allocation, State
 
 VERSION = "1.9.7"
+CAPABILITIES = ("list-jobs", "read-job", "submit-job")
 LONGEST_WAIT = 300.0
 
 
 class Nomad(Emulator):
-    """The API. ``folder`` is where allocations live; without a token everyone may do everything."""
+    """The API. ``folder`` is where allocations live; without a token everyone may do everything.
+
+    capabilities: what the token's ACL policy allows.
+    """
 
     same_method = {"PUT": "POST"}
     relaxations = (
@@ -43,9 +48,16 @@ class Nomad(Emulator):
     )
     state: State
 
-    def __init__(self, folder: pathlib.Path, token: str = "", *, description: pathlib.Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        token: str = "",
+        *,
+        description: pathlib.Path | None = None,
+        capabilities: Collection[str] = CAPABILITIES,
+    ) -> None:
         super().__init__("nomad", description or specs("nomad-v1.yaml"), "/v1")
-        self._token = token
+        self._token, self.capabilities = token, capabilities
         self._closed = False
         self.state = State()
         self.processes = Processes(folder)
@@ -70,6 +82,9 @@ class Nomad(Emulator):
         """The token, in either of the two headers that Nomad reads."""
         given = request.headers.get("X-Nomad-Token") or request.headers.get("Authorization", "").removeprefix("Bearer ")
         if self._token and given != self._token and not request.path.startswith("/v1/status/"):
+            raise ApiError(403, "Permission denied")
+        reading = "list-jobs" if request.path == "/v1/jobs" else "read-job"
+        if (reading if request.method == "GET" else "submit-job") not in self.capabilities:
             raise ApiError(403, "Permission denied")
 
     def finish(self, request: Request, response: Response) -> Response:

@@ -179,6 +179,7 @@ class Estate:
             for s in ("openbao", "consul", "hetzner", "authentik", "nomad")
             if self.known.get(s)
         }
+        plain |= {f"openbao of {minion}": token for minion, token in self.known["openbao"]["targets"].items()}
         forms = {name: value.encode() for name, value in plain.items()}
         return forms | {f"{name} in base64": base64.b64encode(value.encode()) for name, value in plain.items()}
 

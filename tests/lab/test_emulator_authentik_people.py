@@ -159,3 +159,34 @@ def test_a_seeded_user_has_the_rights_of_the_seed() -> None:
         bob = ak.user("bob")
         ak.app.state.rights[bob] = frozenset({"view_group"})
         assert ak.as_(token(ak, bob))("GET", "/core/groups/")["results"]
+
+
+def test_joining_and_leaving_a_group_are_rights_of_their_own() -> None:
+    for ak in client(
+        superuser=False, rights=["view_group", "view_user", "add_group", "change_group", "add_user_to_group"]
+    ):
+        path, bob = f"/core/groups/{ak.group()['pk']}", {"pk": ak.user("bob")}
+        ak("POST", f"{path}/add_user/", bob, 204)
+        assert ak("POST", f"{path}/remove_user/", bob, 403) == FORBIDDEN
+
+
+def test_what_may_not_be_viewed_is_left_out_of_what_uses_an_object() -> None:
+    for ak in client():
+        slug = "default-provider-authorization-implicit-consent"
+        ak.provider()
+        flow = f"/flows/instances/{slug}/used_by/"
+        assert [row["model_name"] for row in ak("GET", flow)] == ["proxyprovider"]
+        for rights, seen in ((["view_flow"], 0), (["view_flow", "view_provider"], 1)):
+            requests.put(f"{ak.url}/_lab/rights", json=rights, timeout=5).raise_for_status()
+            assert len(ak("GET", flow)) == seen
+        requests.delete(f"{ak.url}/_lab/rights", timeout=5).raise_for_status()
+        assert ak("GET", "/core/users/")["results"], "a superuser again"
+
+
+def test_a_token_that_an_account_makes_for_itself_ends_unless_the_account_s_do_not() -> None:
+    wanted = {"intent": "api", "expiring": False}
+    for ak in client(superuser=False, rights=["view_token", "add_token"]):
+        assert ak("POST", "/core/tokens/", {"identifier": "one", **wanted}, 201)["expiring"]
+        attributes = ak.app.state.users[ak.app.owner]["attributes"]
+        attributes["goauthentik.io/user/token-expires"] = False
+        assert not ak("POST", "/core/tokens/", {"identifier": "two", **wanted}, 201)["expiring"]

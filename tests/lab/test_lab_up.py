@@ -105,8 +105,19 @@ def test_secrets_are_where_references_lead(known: dict[str, Any]) -> None:
         assert found["data"]["data"]["token"] == known[name]["token"]
 
 
+def test_each_target_has_a_token_of_its_own_which_is_not_root(known: dict[str, Any]) -> None:
+    tokens = known["openbao"]["targets"]
+    assert set(tokens) == set(known["salt"]["fleet"]) and len({*tokens.values(), known["openbao"]["token"]}) == 6
+    for minion, token in tokens.items():
+        vault = hvac.Client(url=known["openbao"]["url"], token=token)
+        assert vault.auth.token.lookup_self()["data"]["policies"] == ["default", minion]
+        with pytest.raises(hvac.exceptions.Forbidden):
+            vault.sys.list_policies()
+
+
 def test_no_log_and_no_command_line_has_a_secret(folder: pathlib.Path, known: dict[str, Any]) -> None:
     secrets = [known[name]["token"] for name in ("openbao", "authentik", "hetzner", "nomad")]
+    secrets += known["openbao"]["targets"].values()
     secrets += [user["password"] for user in known["authentik"]["users"].values()]
     texts = [" ".join(psutil.Process(pid).cmdline()) for pid in mentioning(folder)]
     texts += [log.read_text(errors="replace") for log in (folder / "log").iterdir()]

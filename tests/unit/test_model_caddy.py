@@ -306,7 +306,7 @@ TLS: list[Case] = [
     (
         route(tls={"certificate": "/etc/app.crt", "key": "/etc/app.key", "issuer": "internal"}),
         f"{R}:tls",
-        "from a file, from vault, or from an issuer; give one",
+        "from a file, from vault, from pki, or from an issuer; give one",
     ),
     (route(tls={"vault": VAULT["vault"]}), f"{R}:tls", "vault and vault_key go together"),
     (route(tls={**VAULT, "vault_key": "env:KEY"}), f"{R}:tls", "files go into certificate and key"),

@@ -29,6 +29,9 @@ Row = dict[str, Any]
 Made = TypeVar("Made")
 TIMEOUT = 30  # seconds that the server gives a policy
 HANGING = ("policy", "group", "flow", "stage", "matcher", "mapping", "transport")  # what others may hang from
+# What the server tells of as hanging from an object is what the token may see, and of the rest it keeps silent: a look
+# that is refused where it may not. Providers of kinds that are not Hecate's hang from flows.
+SIGHT = {"flow": "/providers/all/"}
 
 
 @dataclass(frozen=True)
@@ -290,6 +293,8 @@ class Writer:
 
     def _refuse_if_used(self, name: str, key: str, path: str, handle: Any) -> None:
         """The server takes along what hangs from an object: the last guard of an application, a flow's providers."""
+        if name in SIGHT:
+            self.client.get(f"{SIGHT[name]}?page_size=1")
         try:
             used = self.client.used_by(path, handle)
         except NotFound:

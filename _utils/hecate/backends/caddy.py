@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +70,14 @@ class CaddyBackend:
         return Snapshot(owned, foreign, Seen(config, etag, held))
 
     def normalise(self, want: Resource, have: Resource | None) -> Resource:
-        return want  # Caddy gives back exactly what it was given
+        return self.certificates.recognised(want, have)  # else Caddy gives back exactly what it was given
 
     def batches(self, changes: Sequence[Change]) -> Iterator[list[Change]]:
         return at_once(changes)
 
     def apply(self, changes: Sequence[Change], snapshot: Snapshot) -> None:
         seen: Seen = snapshot.raw
+        changes = [self._certified(change) for change in changes]
         held = self._changed(seen, changes)
         config = layout.render(seen.config, self._name, held.server, held.routes)
         data = json.dumps(config, separators=(",", ":")).encode()
@@ -89,6 +90,11 @@ class CaddyBackend:
         self.certificates.tidy(seen.held.routes.values(), held.routes.values())
         self._save(data)
         self._written = config, held
+
+    def reload(self) -> None:
+        """Load what runs once more, so that Caddy reads anew the files that it names."""
+        config, etag = self.client.config()
+        self.client.replace(config, etag, force=True)
 
     def routes(self) -> dict[str, Config]:
         """What each of Hecate's routes does now, by key: its hosts, and the upstreams that it leads to."""
@@ -137,6 +143,11 @@ class CaddyBackend:
         if self._written and self._written[0] == config:
             return self._written[1]
         return layout.read(config, self._name, (r.spec for r in scope if r.kind == ROUTE))
+
+    def _certified(self, change: Change) -> Change:
+        if change.kind != ROUTE or change.after is None:
+            return change
+        return replace(change, after=self.certificates.issued(change.after, change.before))
 
     def _changed(self, seen: Seen, changes: Sequence[Change]) -> Held:
         """What shall be there; what was read is left as it is."""

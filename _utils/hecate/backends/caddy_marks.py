@@ -17,7 +17,14 @@ ACCESS, ERROR, PROXY = "http.log.access.", "http.log.error.", "http.handlers.rev
 OURS = (ACCESS + LOGGER, ERROR + LOGGER)
 UPSTREAM, KEY = "{hecate.upstream}", "{hecate.route}"
 OWNS, MANAGED, REST = "hecate_owns", "hecate_managed", "-rest"
-SAID = ("vault", "vault_key", "sha256")  # what a spec says of a certificate beside its two paths
+SAID = (
+    "vault",
+    "vault_key",
+    "pki",
+    "pki_key",
+    "pki_ttl",
+    "sha256",
+)  # what a spec says of a certificate beside its two paths
 FEW = 48  # items that are tried one after the other; more of them go into buckets
 BIG = 400  # hosts; a table with more is no part of a bucket
 APART = {"hosts", "upstream", "tls", "loggers"}  # what a spec has beside its shape

@@ -9,40 +9,49 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import requests
 
 from hecate.clients.http import JsonApi
-from hecate.errors import ApiFailure, Faulty, NotAuthorised, NotFound
+from hecate.errors import ApiFailure, Faulty, NotAuthorised, NotFound, Refused
 
 PAGE = 100
 LOOKS = 3  # at a list that changes while it is read
+FORM = "application/x-www-form-urlencoded"
 VERBS = {"GET": "view", "POST": "add", "PUT": "add", "PATCH": "change", "DELETE": "delete"}
 # What the server calls its rights for: https://docs.goauthentik.io/users-sources/access-control/permissions/
 MODELS = {
-    "/core/groups/": "group",
-    "/core/users/": "user",
-    "/core/tokens/": "token",
-    "/core/brands/": "brand",
-    "/core/applications/": "application",
-    "/core/transactional/applications/": "application (and a provider and policybinding)",
-    "/providers/proxy/": "proxyprovider",
-    "/providers/oauth2/": "oauth2provider",
-    "/providers/saml/": "samlprovider",
-    "/policies/bindings/": "policybinding",
-    "/policies/expression/": "expressionpolicy",
-    "/policies/event_matcher/": "eventmatcherpolicy",
-    "/flows/instances/": "flow",
-    "/flows/bindings/": "flowstagebinding",
-    "/stages/authenticator/validate/": "authenticatorvalidatestage",
-    "/outposts/instances/": "outpost",
-    "/propertymappings/notification/": "notificationwebhookmapping",
-    "/events/transports/": "notificationtransport",
-    "/events/rules/": "notificationrule",
-    "/events/events/": "event",
-    "/crypto/certificatekeypairs/": "certificatekeypair",
+    "/core/groups/": "authentik_core.group",
+    "/core/users/": "authentik_core.user",
+    "/core/tokens/": "authentik_core.token",
+    "/core/brands/": "authentik_brands.brand",
+    "/core/applications/": "authentik_core.application",
+    "/providers/all/": "authentik_core.provider",
+    "/providers/proxy/": "authentik_providers_proxy.proxyprovider",
+    "/providers/oauth2/": "authentik_providers_oauth2.oauth2provider",
+    "/providers/saml/": "authentik_providers_saml.samlprovider",
+    "/policies/bindings/": "authentik_policies.policybinding",
+    "/policies/expression/": "authentik_policies_expression.expressionpolicy",
+    "/policies/event_matcher/": "authentik_policies_event_matcher.eventmatcherpolicy",
+    "/flows/instances/": "authentik_flows.flow",
+    "/flows/bindings/": "authentik_flows.flowstagebinding",
+    "/stages/authenticator/validate/": "authentik_stages_authenticator_validate.authenticatorvalidatestage",
+    "/outposts/instances/": "authentik_outposts.outpost",
+    "/propertymappings/scope/": "authentik_providers_oauth2.scopemapping",
+    "/propertymappings/provider/scope/": "authentik_providers_oauth2.scopemapping",
+    "/propertymappings/saml/": "authentik_providers_saml.samlpropertymapping",
+    "/propertymappings/provider/saml/": "authentik_providers_saml.samlpropertymapping",
+    "/propertymappings/notification/": "authentik_events.notificationwebhookmapping",
+    "/events/transports/": "authentik_events.notificationtransport",
+    "/events/rules/": "authentik_events.notificationrule",
+    "/events/events/": "authentik_events.event",
+    "/crypto/certificatekeypairs/": "authentik_crypto.certificatekeypair",
 }
+# What ends a path, and has a right of its own.
+MEMBERSHIP = {"add_user": "add_user_to_group", "remove_user": "remove_user_from_group"}
+ACTS = {**MEMBERSHIP, "set_key": "set_token_key", "view_key": "view_token_key"}
+TOGETHER = "/core/transactional/applications/"
 
 
 class Crashed(Faulty):
@@ -61,21 +70,18 @@ class _Api(JsonApi):
         return found
 
 
-ACTS = {"add_user": "change", "remove_user": "change"}  # a POST that makes nothing
+LACKS = "the token is wrong or expired, or its user lacks"
 
 
 def _right(where: str) -> str:
     """The right that a refused call wants, or what else may be wrong."""
     method, _, path = where.partition(" ")
-    verb = ACTS.get(path.rstrip("/").rpartition("/")[2], VERBS[method])
-    if path.endswith("/set_key/"):
-        return "the token is wrong or expired, or its user lacks the right set_token_key"
-    for start, model in sorted(MODELS.items(), key=lambda row: -len(row[0])):
+    if right := ACTS.get(path.rstrip("/").rpartition("/")[2]):
+        return f"{LACKS} the right {right}"
+    for start, model in MODELS.items():
         if path.startswith(start):
-            return f"the token is wrong or expired, or its user lacks the right {verb}_{model.split()[0]}" + (
-                f" {model.partition(' ')[2]}" if " " in model else ""
-            )
-    return "the token is wrong or expired, or its user lacks a right"
+            return f"{LACKS} the right {VERBS[method]}_{model.partition('.')[2]}"
+    return f"{LACKS} a right"
 
 
 class AuthentikClient:
@@ -110,6 +116,23 @@ class AuthentikClient:
             return str(self._with(key).get("/core/users/me/").data["user"]["username"])
         except NotAuthorised:
             return ""
+
+    def takes_secret(self, client_id: str, secret: str) -> bool:
+        """Whether an OAuth2 client is let in with this secret: it asks for a refresh without anything to refresh.
+
+        RFC 6749, 5.2: invalid_client for a wrong secret, invalid_grant once that is right. Nothing is issued.
+        """
+        _, timeout, mask, sleep = self._made
+        form = {"grant_type": "refresh_token", "client_id": client_id, "client_secret": secret}
+        api = JsonApi("authentik", self.url, timeout=timeout, mask=mask, sleep=sleep)
+        try:
+            api.send("POST", "/application/o/token/", urlencode(form).encode(), headers={"Content-Type": FORM})
+        except Refused as err:
+            said = err.body.get("error") if isinstance(err.body, dict) else None
+            if said in ("invalid_client", "invalid_grant"):
+                return bool(said == "invalid_grant")
+            raise
+        raise Faulty("authentik", "POST /application/o/token/: a refresh without a refresh token was granted")
 
     def all(self, path: str, **filters: Any) -> list[dict[str, Any]]:
         """Every object under `path`, page by page. The caller re-checks what filters promised.
@@ -160,10 +183,17 @@ class AuthentikClient:
 
     def create_together(self, body: Mapping[str, Any]) -> None:
         """Provider, application and bindings, all or none. Raises Faulty when the server says that it did nothing."""
-        answer = self._api.send("PUT", "/core/transactional/applications/", body).data
+        try:
+            answer = self._api.send("PUT", TOGETHER, body).data
+        except NotAuthorised as err:
+            made = [body["provider_model"], MODELS["/core/applications/"]]
+            made += [MODELS["/policies/bindings/"]] if body.get("policy_bindings") else []
+            rights = ", ".join(f"add_{model.partition('.')[2]}" for model in made)
+            why = f"PUT {TOGETHER}: {LACKS} one of the rights {rights}"
+            raise NotAuthorised("authentik", why, code=err.code, request_id=err.request_id) from err
         if not answer.get("applied"):
             why = "; ".join(map(str, answer.get("logs") or ())) or "another call came in between"
-            raise Faulty("authentik", f"PUT /core/transactional/applications/: nothing was made ({why})")
+            raise Faulty("authentik", f"PUT {TOGETHER}: nothing was made ({why})")
 
     def patch(self, path: str, key: Any, body: Mapping[str, Any]) -> dict[str, Any]:
         return dict(self._api.send("PATCH", f"{path}{quote(str(key))}/", body).data)

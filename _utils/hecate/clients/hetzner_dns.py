@@ -28,6 +28,7 @@ KINDS: dict[Any, type[ApiFailure]] = {
     "not_found": NotFound,
     "rate_limit_exceeded": RateLimited,
 }
+WANTED = "the token has to be of the project that has the zones, with Read & Write (Read, where only looked at)"
 PAUSES = (1.0, 4.0)
 READINGS = 3
 TOGETHER, ROUNDS = 50, 2  # actions asked about in one call, and how often usually
@@ -214,20 +215,25 @@ class HetznerDnsClient:
 
     @contextmanager
     def _typed(self) -> Iterator[None]:
-        """hcloud's and requests' exceptions as Hecate's."""
+        """hcloud's and requests' exceptions as Hecate's, without those: they hold the request, and so the token."""
+        failed: ApiFailure
         try:
             yield
+            return
         except APIException as err:
             fallback: type[ApiFailure] = Faulty if isinstance(err.code, int) and err.code >= 500 else Refused
             kind = KINDS.get(err.code, fallback)
             details = f" {err.details}" if err.details and fallback is Refused else ""
             message = self._mask(f"{err.message}{details}")
             message = self._limited(message) if kind is RateLimited else message
-            raise kind("hetzner_dns", message, code=err.code, request_id=err.correlation_id or "") from err
+            message = f"{message}; {WANTED}" if kind is NotAuthorised else message
+            code = err.code if isinstance(err.code, int) else self._mask(str(err.code))
+            failed = kind("hetzner_dns", message, code=code, request_id=self._mask(err.correlation_id or ""))
         except requests.RequestException as err:
-            raise Unreachable("hetzner_dns", f"no answer ({type(err).__name__})") from err
+            failed = Unreachable("hetzner_dns", f"no answer ({type(err).__name__})")
         except (KeyError, TypeError, ValueError) as err:
-            raise Faulty("hetzner_dns", f"an answer that makes no sense ({type(err).__name__})") from err
+            failed = Faulty("hetzner_dns", f"an answer that makes no sense ({type(err).__name__})")
+        raise failed
 
 
 def _set(zone: BoundZone, name: str, kind: str) -> ZoneRRSet:

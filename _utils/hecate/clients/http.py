@@ -3,6 +3,9 @@
 Retry rule: a GET that could not be answered (no connection, 429, 502, 503, 504) is sent up to
 three times, with a growing pause. Nothing else is ever sent twice: a write whose answer was lost
 may have taken effect, and only looking again tells.
+
+An error of requests holds the request, and so the token; an answer may quote it. What is raised here has no cause, and
+of an answer only what was masked first.
 """
 
 from __future__ import annotations
@@ -97,11 +100,13 @@ class JsonApi:
         try:
             response = self._session.request(method, self.base + path, timeout=timeout, allow_redirects=False, **said)
         except requests.RequestException as err:
-            message = self._mask(f"{where}: no answer ({type(err).__name__})")
-            raise Unreachable(self.system, f"{message}; is {unquote(self.base)} up?") from err
-        if response.status_code >= 300:
-            raise self.failure(response, where)
-        return response
+            failed = type(err).__name__
+        else:
+            if response.status_code >= 300:
+                raise self.failure(response, where)
+            return response
+        message = self._mask(f"{where}: no answer ({failed})")
+        raise Unreachable(self.system, f"{message}; is {unquote(self.base)} up?")
 
     def failure(self, response: requests.Response, where: str) -> ApiFailure:
         """The typed error for an answer that is not a success."""
@@ -118,20 +123,23 @@ class JsonApi:
         elif status >= 500 or status < 400:
             kind = Faulty
         request_id = response.headers.get("X-authentik-Id") or response.headers.get("X-Request-Id") or ""
-        text = self._mask(f"{where}: {response.text[:500].strip() or response.reason}")
+        # Masked first: half a secret would not be recognised.
+        said = self._mask(response.text)
+        text = f"{self._mask(where)}: {said[:500].strip() or self._mask(response.reason or '')}"
         try:
-            body = response.json()
+            body = json.loads(said)
         except ValueError:
             body = None
-        return kind(self.system, text, code=status, request_id=request_id, body=body)
+        return kind(self.system, text, code=status, request_id=self._mask(request_id), body=body)
 
     def _parsed(self, response: requests.Response, where: str) -> Any:
         if not response.content:
             return None
         try:
             return response.json()
-        except ValueError as err:
-            raise Faulty(self.system, f"{where}: the answer is not JSON", code=response.status_code) from err
+        except ValueError:  # it holds the whole answer
+            pass
+        raise Faulty(self.system, f"{self._mask(where)}: the answer is not JSON", code=response.status_code)
 
 
 class _UnixConnection(HTTPConnection):

@@ -7,10 +7,29 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
+import requests
+
 from hecate.clients.http import JsonApi
-from hecate.errors import Faulty, NotFound
+from hecate.errors import ApiFailure, Faulty, NotAuthorised, NotFound
 
 PAUSE = 0.3
+NAMESPACE = "default"
+LIST, READ, SUBMIT = CAPABILITIES = ("list-jobs", "read-job", "submit-job")
+
+
+class _Api(JsonApi):
+    def failure(self, response: requests.Response, where: str) -> ApiFailure:
+        found = super().failure(response, where)
+        if not isinstance(found, NotAuthorised):
+            return found
+        needs = f"the token is wrong, or lacks the capability {_capability(where)} in the namespace {NAMESPACE}"
+        return NotAuthorised(self.system, f"{found.message}\n{needs}", code=found.code, request_id=found.request_id)
+
+
+def _capability(where: str) -> str:
+    """Of an ACL policy, for one call: https://developer.hashicorp.com/nomad/api-docs/jobs"""
+    method, _, path = where.partition(" ")
+    return SUBMIT if method != "GET" else LIST if path == "/jobs" else READ
 
 
 class NomadClient:
@@ -30,7 +49,7 @@ class NomadClient:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         headers = {"X-Nomad-Token": token} if token else {}
-        self._api = JsonApi("nomad", f"{url}/v1", headers=headers, mask=mask, sleep=sleep)
+        self._api = _Api("nomad", f"{url}/v1", headers=headers, mask=mask, sleep=sleep)
         self._deadline, self._sleep, self._clock = deadline, sleep, clock
 
     def jobs(self) -> list[dict[str, Any]]:

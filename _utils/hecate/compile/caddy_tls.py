@@ -3,8 +3,8 @@
 https://caddyserver.com/docs/json/apps/tls/automation/policies/ and
 https://caddyserver.com/docs/json/apps/http/servers/tls_connection_policies/
 
-A certificate from Vault is here but its two references; where it lies on the edge, and which it is,
-backends/caddy_certificates.py fills in.
+A certificate from Vault is here but its two references, or what to ask of which role; where it lies on the edge, and
+which it is, backends/caddy_certificates.py fills in.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from hecate.compile.caddy_text import read_by_caddy
 from hecate.model.caddy import Caddy
 from hecate.model.certificates import Certificates, Provider
 from hecate.model.estate import Estate
+from hecate.model.fields import seconds
 from hecate.model.routes import Route, Tls
 
 Spec = dict[str, Any]
@@ -44,6 +45,9 @@ def server_connection(caddy: Caddy) -> Spec:
 def _files(tls: Tls) -> Spec:
     if tls.vault:
         return {"vault": tls.vault, "vault_key": tls.vault_key}
+    if tls.pki:
+        ttl = int(seconds(tls.pki.ttl)) if tls.pki.ttl else 0
+        return {"pki": f"{tls.pki.mount}/sign/{tls.pki.role}", "pki_key": tls.pki.key, "pki_ttl": str(ttl)}
     return {"certificate": tls.certificate, "key": tls.key} if tls.certificate else {}
 
 

@@ -72,7 +72,7 @@ class Authentik(Section):
     """Access to authentik's API, and where Caddy reaches its outpost."""
 
     url: Url = Field(description="Base of the API, https://auth.example.com.")
-    token: SecretRef = Field(description="Of a superuser: other listings are incomplete.")
+    token: SecretRef = Field(description="Of an account with the role that `salt-run hecate.rights` prints.")
     outpost: Address = Field("127.0.0.1:9000", description="host:port that the edges ask for forward auth.")
     outpost_name: Name = Field("", description="An outpost of one's own; empty: the embedded one.")
     outposts: dict[Slug, Outpost] = Field({}, description="Further ones, by the name that policies use.")

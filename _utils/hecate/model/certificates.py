@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from hecate.errors import Problem
-from hecate.model.fields import File, Line, SecretRef, Section, Slug, Timeout, Url
+from hecate.model.fields import Duration, File, Line, SecretRef, Section, Slug, Timeout, Url
 
 ISSUERS = ("acme", "internal", "none")
 
@@ -52,6 +52,19 @@ class Storage(Section):
 
     type: Slug = Field("file_system", description="Name of Caddy's module.")
     path: Line | None = Field(None, description="Folder, or the path within the store.")
+
+
+class Pki(Section):
+    """A certificate that Vault's PKI engine signs; its key is made on the edge and never leaves it."""
+
+    mount: Line = Field("pki", pattern=r"^[\w-]+(/[\w-]+)*$", description="Where the PKI engine is mounted.")
+    role: Line = Field(
+        pattern=r"^[\w.-]+$", description="Its role; the token needs `update` on <mount>/sign/<role>, and nothing else."
+    )
+    ttl: Duration | None = Field(None, description="Asked for; absent: the role's own. Renewed after two thirds of it.")
+    key: Literal["ec256", "ec384", "rsa2048", "rsa4096"] = Field(
+        "ec256", description="Kind of key; the role must allow it (Vault's roles take rsa alone unless told otherwise)."
+    )
 
 
 class Certificates(Section):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from hecate.errors import Problem
 from hecate.model.authentik import Application, Authentik
@@ -27,10 +27,12 @@ from hecate.model.infrastructure import (
     Verify,
     Workload,
 )
+from hecate.model.literals import Literals, without_literals
 from hecate.model.middleware import BUILT_IN, Middleware
 from hecate.model.notifications import Notifications
 from hecate.model.records import Records, unpublishable
 from hecate.model.references import references
+from hecate.model.rotation import AnyRotation, rotation_problems
 from hecate.model.routes import METHODS, PathRule, Route, Service, split_pattern
 from hecate.model.upstreams import HealthCheck, Pool, UpstreamGroup
 from hecate.secrets import FORMS
@@ -79,6 +81,21 @@ class Estate(Section):
     notifications: Notifications = Notifications()
     dns: Dns = Dns()
     workloads: dict[Slug, Workload] = {}
+    rotation: dict[Slug, AnyRotation] = Field({}, description="Secrets that get successors, by a name of one's own.")
+
+    _literals_found: Literals = PrivateAttr(default_factory=dict)
+
+    @property
+    def literals(self) -> Mapping[str, str]:
+        """literal:<pillar path> -> value of the secrets that stood in the pillar. Never shown, never stored."""
+        return self._literals_found
+
+    def without_literals(self) -> Estate:
+        """The same with literal:<pillar path> in place of each; what a parse ends with."""
+        found: Literals = {}
+        bare: Estate = without_literals(self, "hecate", found)
+        bare._literals_found.update(found)
+        return bare
 
     @cached_property
     def guards(self) -> Guards:
@@ -150,6 +167,7 @@ class Estate(Section):
         if self.workloads and not self.nomad:
             yield Problem("hecate:workloads", "", "needs the section hecate:nomad with the API's url")
         yield from self.guards.problems()
+        yield from rotation_problems(self)
 
     def _literals(self) -> Iterator[Problem]:
         """Secrets that stand in the pillar as they are."""
@@ -259,9 +277,10 @@ class Estate(Section):
         if usual not in known:
             yield Problem("hecate:caddy:issuer", usual, f"no such issuer; there are: {', '.join(known)}")
             return
+        vault, signer = self.vault is not None, self.vault is not None and not self.vault.salt
         for host, route in self.routes.items():
             hosts, path = (host, *route.hosts), f"hecate:routes:{host}:tls"
-            yield from route.tls.problems(path, hosts, usual, self.certificates, self.vault is not None)
+            yield from route.tls.problems(path, hosts, usual, self.certificates, vault, signer)
 
     def _records(self) -> Iterator[Problem]:
         written = {

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from hecate.secrets import FORMS, Reference, is_reference
+from hecate.secrets import FORMS, GONE, Reference, is_reference
 
 LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,48}[a-z0-9])?")
@@ -139,6 +139,8 @@ def _admin(text: str) -> str:
 
 
 def _secret(text: str) -> Reference:
+    if text == GONE:
+        raise ValueError(f"a secret is a reference; this was a literal, and none is kept with a deployment: {FORMS}")
     if not is_reference(text):
         raise ValueError(f"a secret is a reference, never a literal: {FORMS}")
     return Reference(text)
@@ -238,6 +240,7 @@ def one_or_many(value: Any) -> Any:
     return [value] if isinstance(value, str | int) else value
 
 
+split_port = _split_port
 host_name = _host  # for values that have a host among other things
 Host = Annotated[str, AfterValidator(_host)]
 HostPattern = Annotated[str, AfterValidator(_pattern)]

@@ -110,7 +110,7 @@ class Consul(Section):
     """Consul as the store that several masters share."""
 
     url: Url = Field(description="Of an agent, as the master reaches it.")
-    token: SecretRef | None = Field(None, description="Needs write below the prefix.")
+    token: SecretRef | None = Field(None, description="Needs write below prefix and environment.")
     prefix: Slug = Field("hecate", description="Everything is kept below it.")
 
 

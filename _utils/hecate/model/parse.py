@@ -14,7 +14,7 @@ from hecate.model.estate import Estate
 from hecate.model.fields import OUTPUT, folded
 
 Place = tuple[Any, ...]
-CONTENT = ("routes", "auth_policies", "applications", "dns", "workloads")
+CONTENT = ("routes", "auth_policies", "applications", "dns", "workloads", "rotation")
 BY_NAME = {"routes": "domain", "auth_policies": "name"}
 # Sections whose entries stand on their own: one of them can be wrong without the others.
 NAMED = (
@@ -27,11 +27,13 @@ NAMED = (
     "forward_auth",
     "workloads",
     "edges",
+    "rotation",
 )
 # What cannot be said while a section is wrong: problems at these paths would only follow from that.
 FOLLOWS = {
-    "authentik": ("hecate:auth_policies", "hecate:applications"),
-    "hetzner_dns": ("hecate:dns",),
+    "authentik": ("hecate:auth_policies", "hecate:applications", "hecate:rotation"),
+    "hetzner_dns": ("hecate:dns", "hecate:rotation"),
+    "vault": ("hecate:rotation",),
     "nomad": ("hecate:workloads",),
     "dns": ("hecate:dns", "hecate:routes"),
     "caddy": ("hecate:caddy",),
@@ -92,7 +94,7 @@ def _check(pillar: Mapping[str, Any]) -> tuple[Estate | None, list[Problem]]:
     outputs = (raw.get("terraform") or {}).get("outputs") or {}
     body = {k: _filled(v, outputs) if k in ("routes", "dns", "edges") else v for k, v in body.items()}
     try:
-        estate = Estate.model_validate(body)
+        estate = Estate.model_validate(body).without_literals()
     except ValidationError as err:
         found = _telling(err.errors(include_url=False), body)
         return None, [*problems, *(_problem(*one) for one in found), *_beside(body, [place for place, _ in found])]
@@ -243,7 +245,7 @@ def _walk(detail: Any, body: Any) -> Walked:
         elif last and isinstance(part, str) and (detail["type"] == "missing" or not isinstance(value, Mapping)):
             place.append(part)
     if detail["type"].startswith("union_tag"):
-        place.append("type")
+        place.append(detail["ctx"]["discriminator"].strip("'"))
     return Walked(tuple(place), unions)
 
 
@@ -267,10 +269,16 @@ def _shape(label: str) -> tuple[type, ...]:
     return (Mapping,) if re.fullmatch(r"[A-Z][a-z]+([A-Z][a-z]+)*", label) else ()
 
 
-def _problem(place: Place, detail: Any) -> Problem:
-    path, kind, value = ":".join(["hecate", *map(str, place)]), detail["type"], detail.get("input")
+def problems_of(err: ValidationError, body: Mapping[str, Any], root: str) -> list[Problem]:
+    """The same for a body that stands elsewhere, such as in the master's configuration."""
+    return [_problem(place, detail, root) for place, detail in _telling(err.errors(include_url=False), body)]
+
+
+def _problem(place: Place, detail: Any, root: str = "hecate") -> Problem:
+    path, kind, value = ":".join([root, *map(str, place)]), detail["type"], detail.get("input")
     nested = isinstance(value, dict | list | tuple | set)
     secret = any(SECRET.search(str(part)) for part in place[-2:]) or "secret" in detail["msg"]
+    secret = secret or str(value).startswith("literal:")
     shown = "" if kind in HIDDEN or nested or secret else _without_credentials(str(value))[:80]
     if kind == "union_tag_invalid":
         shown = str(detail["ctx"]["tag"])[:80]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from hecate.errors import Problem
-from hecate.model.certificates import Certificates
+from hecate.model.certificates import Certificates, Pki
 from hecate.model.fields import (
     File,
     HeaderName,
@@ -98,6 +98,7 @@ class Tls(Section):
         None, description="vault:path#field of the certificate; goes with `vault_key`. Written to the edge by Hecate."
     )
     vault_key: SecretRef | None = Field(None, description="vault:path#field of the private key.")
+    pki: Pki | None = Field(None, description="In place of both: signed by Vault's PKI engine.")
     on_demand: bool = Field(False, description="Issue at the first handshake; needs hecate:certificates:on_demand.")
     min_version: Literal["1.2", "1.3"] | None = Field(
         None, description="Least version of TLS; absent: hecate:caddy:min_tls."
@@ -113,15 +114,18 @@ class Tls(Section):
         for reference in (self.vault, self.vault_key):
             if reference and not reference.startswith("vault:"):
                 raise ValueError("vault and vault_key are vault:path#field; files go into certificate and key")
-        sources = [bool(self.certificate), bool(self.vault), bool(self.issuer or self.on_demand)]
+        sources = [bool(self.certificate), bool(self.vault), bool(self.pki), bool(self.issuer or self.on_demand)]
         if sum(sources) > 1:
-            raise ValueError("a certificate comes from a file, from vault, or from an issuer; give one")
+            raise ValueError("a certificate comes from a file, from vault, from pki, or from an issuer; give one")
         return self
 
     def problems(
-        self, path: str, hosts: Sequence[str], usual: str, certificates: Certificates, vault: bool
+        self, path: str, hosts: Sequence[str], usual: str, certificates: Certificates, vault: bool, signer: bool
     ) -> Iterator[Problem]:
-        """What only the rest of the pillar shows. hosts: the route's; usual: hecate:caddy:issuer; vault: configured."""
+        """What only the rest of the pillar shows. hosts: the route's; usual: hecate:caddy:issuer; vault: configured.
+
+        signer: configured so that it can be written to.
+        """
         if usual == "none":
             if self.model_fields_set:
                 why = "hecate:caddy:issuer is none, so that there is plain HTTP alone and none of this would hold"
@@ -138,6 +142,9 @@ class Tls(Section):
             yield Problem(f"{path}:on_demand", "true", why)
         if self.vault and not vault:
             yield Problem(f"{path}:vault", self.vault, "needs the section hecate:vault with url and token")
+        if self.pki and not signer:
+            why = "needs the section hecate:vault with a url, and a token or approle; Salt's vault module reads alone"
+            yield Problem(f"{path}:pki", self.pki.role, why)
         asks_acme = not (self.certificate or self.vault or self.on_demand or (self.issuer or usual) == "internal")
         if asks_acme and not certificates.dns_challenge:
             for name in (host for host in hosts if host.startswith("*.")):

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 import requests
 from consul import ACLDisabled, ACLPermissionDenied, Consul, ConsulException
 
-from hecate.errors import Faulty, NotAuthorised, Refused, Unreachable
+from hecate.errors import ApiFailure, Faulty, NotAuthorised, Refused, Unreachable
+from hecate.secrets import masked
 from hecate.store import ABSENT, Stored
 
 LIMIT = 512 * 1024
@@ -32,10 +33,10 @@ class ConsulStore:
         self._consul = Consul(
             host=parts.hostname, port=port, scheme=parts.scheme, token=token or None, connections_timeout=timeout
         )
-        self._prefix = prefix
+        self._prefix, self._token = prefix, token
 
     def get(self, key: str) -> Stored | None:
-        with _typed():
+        with self._typed(key):
             _, row = self._consul.kv.get(f"{self._prefix}/{key}", consistency="consistent")
         if row is None:
             return None
@@ -48,32 +49,36 @@ class ConsulStore:
         packed = base64.b64encode(zlib.compress(json.dumps(value, sort_keys=True).encode())).decode()
         if len(packed) > LIMIT:
             raise Refused("consul", f"{key} takes {len(packed)} bytes; Consul's limit is {LIMIT}")
-        with _typed():
+        with self._typed(key):
             return bool(self._consul.kv.put(f"{self._prefix}/{key}", packed, cas=_cas(version)))
 
     def delete(self, key: str, version: str | None = None) -> bool:
-        with _typed():
+        with self._typed(key):
             return bool(self._consul.kv.delete(f"{self._prefix}/{key}", cas=_cas(version)))
 
     def keys(self, prefix: str) -> list[str]:
-        with _typed():
+        with self._typed(prefix):
             _, found = self._consul.kv.get(f"{self._prefix}/{prefix}", keys=True, consistency="consistent")
         return sorted(key.removeprefix(f"{self._prefix}/") for key in found or [])
+
+    @contextmanager
+    def _typed(self, key: str) -> Iterator[None]:
+        """py-consul's exceptions as Hecate's, without those: they hold the request, and so the token."""
+        failed: ApiFailure
+        try:
+            yield
+            return
+        except (ACLDisabled, ACLPermissionDenied):
+            environment = key.partition("/")[0]  # comes first in every key
+            need = f'key_prefix "{self._prefix}/{environment}/" {{ policy = "write" }}'
+            failed = NotAuthorised("consul", f"the token may not use the store; it needs {need}")
+        except ConsulException as err:
+            failed = Faulty("consul", masked(str(err), [self._token]))
+        except requests.RequestException as err:
+            failed = Unreachable("consul", f"no answer ({type(err).__name__})")
+        raise failed
 
 
 def _cas(version: str | None) -> int | None:
     """Consul's check-and-set: index 0 means that the key must not exist."""
     return None if version is None else int(version) if version != ABSENT else 0
-
-
-@contextmanager
-def _typed() -> Iterator[None]:
-    try:
-        yield
-    except (ACLDisabled, ACLPermissionDenied) as err:
-        need = 'key_prefix "hecate/" { policy = "write" }'
-        raise NotAuthorised("consul", f"the token may not use the store; it needs {need}") from err
-    except ConsulException as err:
-        raise Faulty("consul", str(err)) from err
-    except requests.RequestException as err:
-        raise Unreachable("consul", f"no answer ({type(err).__name__})") from err

@@ -81,9 +81,12 @@ def overrides(minion_id: str, hecate: Mapping[str, Any], record: Mapping[str, An
             "dns": "hecate-dns",
             "caddy": list(edges),
         },
-        "vault": {"url": url(port["openbao"]), "token": f"file:{secrets}/openbao-root", "mount": "secret"},
+        "vault": {"url": url(port["openbao"]), "mount": "secret"},
         "verify": {"nameserver": f"127.0.0.1:{port['dns']}"},
     }
+    vault = hecate.get("vault")
+    if not (isinstance(vault, Mapping) and "approle" in vault):
+        found["vault"]["token"] = f"file:{secrets}/openbao-{minion_id}"
     if record.get("consul"):
         found["store"] = {"consul": {"url": url(port["consul"]), "token": f"file:{secrets}/consul"}}
     if minion_id in edges:
