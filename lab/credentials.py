@@ -6,7 +6,8 @@ import os
 import pathlib
 import secrets
 
-TOKENS = ("openbao-root", "authentik", "hetzner", "nomad", "consul", "password-alice", "password-mallory")
+PEOPLE = ("alice", "bob", "mallory")  # emulated.PEOPLE says who they are
+TOKENS = ("openbao-root", "authentik", "hetzner", "nomad", "consul", *(f"password-{name}" for name in PEOPLE))
 
 
 def create(folder: pathlib.Path) -> None:
