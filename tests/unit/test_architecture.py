@@ -33,6 +33,7 @@ MAY: dict[str, set[str]] = {
     "report": {*TYPES, "plan"},
     "verify": TYPES,
     "certificates": {"model"},
+    "access": {*TYPES, "backends", "compile"},
     "events": {"errors", "files"},
     "webhook": {"errors", "events"},
     "store": {"errors", "files", "store"},
