@@ -165,7 +165,7 @@ class AuthentikBackend:
         return list(found.values())
 
     def _found_outposts(self, rows: Sequence[Row], wanted: Collection[str]) -> dict[str, Row]:
-        """By name, "" for the embedded one where pillar means it by that: those wanted, and where providers of ours are.
+        """By name, "" for the embedded one where pillar means it so: those wanted, and those that have ours.
 
         One that isn't there is made with the first provider that it gets, but the usual one.
         """
