@@ -76,8 +76,8 @@ class Site:
             overlay = {**overlay, "authentik": {**settings, **overlay.get("authentik", {})}}
         dns = base.get("dns") or {}
         zones = dns.get("zones") or {}
-        settings = zones if isinstance(zones, Mapping) else {name: {} for name in zones}
-        bare = {name: {k: v for k, v in (zone or {}).items() if k != "records"} for name, zone in settings.items()}
+        by_name = zones if isinstance(zones, Mapping) else {name: {} for name in zones}
+        bare = {name: {k: v for k, v in (zone or {}).items() if k != "records"} for name, zone in by_name.items()}
         wanted = (overlay.get("dns") or {}).get("zones") or {}
         own = {name: {**bare.get(name, {}), **zone} for name, zone in wanted.items()}
         # Whoever names zones is about these alone, and the others need not be read.

@@ -104,7 +104,7 @@ def test_a_fault_at_any_write_is_put_back_and_the_next_run_converges(
     lab: AuthentikLab, fault: Fault, error: type[Exception]
 ) -> None:
     strangers, count = theirs(lab), 0
-    for step, skip in enumerate(itertools.count(0, 5)):
+    for step, skip in enumerate(itertools.count(0, 7)):
         pillar = (ESTATE, LATER)[step % 2]
         target = Line(lab.emulator).onto(lab.target(pillar, ALLOW))
         lab.faults(Fault(**{**vars(fault), "skip": skip}))

@@ -477,9 +477,10 @@ def test_what_happens_is_told_signed_and_nothing_else_is(
 def test_nothing_that_the_server_brings_along_is_ever_deleted(lab: AuthentikLab) -> None:
     """Not even with Hecate's mark on it."""
     marked = {"managed-by": mark("production")}
-    for group in ("authentik Admins",):
+    for group in ("authentik Admins", "authentik Read-only"):
         lab.api("PATCH", f"/core/groups/{lab.row('groups', group)['pk']}/", {"attributes": marked})
-    lab.api("PATCH", f"/core/users/{lab.row('users', 'akadmin')['pk']}/", {"attributes": marked})
+    akadmin = lab.row("users", "akadmin")["pk"]
+    lab.api("PATCH", f"/core/users/{akadmin}/", {"attributes": marked, "type": "service_account"})
     adopted = {"groups": {"authentik Admins": {"members": ["akadmin"]}}}
     before = {table: lab.names(table) for table in ("groups", "users", "flows", "outposts", "stages", "brands")}
     lab.apply({**SMALL, "authentik": adopted, "adopt": ["authentik.group authentik Admins"]})

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import requests
 from hecate import model
+from hecate.compile.authentik import mark
 from hecate.errors import ApplyFailed, Faulty, InvalidPillar, Refused, UnsafePlan
 from hecate.model.authentik import Authentik as Section
 
@@ -133,11 +134,13 @@ def test_filters_that_are_ignored_mislead_nobody(lab: AuthentikLab) -> None:
         if request.method == "POST" and next(count) % 2:
             crash(request, answer)
 
+    alice = lab.row("users", "alice")["pk"]
+    lab.api("PATCH", f"/core/users/{alice}/", {"attributes": {"managed-by": mark("production")}})
     before = [row for row in lab.rows("users") if row["username"] != "ci"]
     target = Line(lab.emulator, bend=bend, spoil=spoil).onto(lab.target(WHOLE))
     target.engine.apply(target.wish, "t1")
     assert target.engine.plan(target.wish).changes == ()
-    assert [row for row in lab.rows("users") if row["username"] != "ci"] == before
+    assert [row for row in lab.rows("users") if row["username"] != "ci"] == before, "alice is no service account"
     assert lab.members("crew") == {"alice", "ci"}, "the members are those that were meant"
     assert doubled(lab) == []
 
