@@ -122,7 +122,7 @@ class AuthentikBackend:
                 theirs = held.dialect.scope_mappings, held.dialect.saml_mappings
                 signing = dict(zip(("certificate", "scope", "saml_mapping"), (CERTIFICATES, *theirs), strict=True))
                 lists |= self._lists(pool, {name: (path, {}) for name, path in signing.items()})
-        lists["application"] = self._applications(*shown.result(), lists, [r.key for r in wanted.values()])
+        lists["application"] = self._applications(*shown.result(), lists, wanted)
         for name in (*KINDS, *PROVIDERS):
             kind = KINDS.get(name) or PROVIDERS[name]
             held.rows[name] = keyed(name, lists[name], kind.key)
@@ -150,14 +150,15 @@ class AuthentikBackend:
         return self.client.seen(path, hidden=True, superuser_full_list="true", ordering="slug")
 
     def _applications(
-        self, rows: list[Row], whole: bool, lists: Mapping[str, list[Row]], wanted: Sequence[str]
+        self, rows: list[Row], whole: bool, lists: Mapping[str, list[Row]], wanted: Mapping[str, Resource]
     ) -> list[Row]:
         """All of them. What the listing hides is asked for by name: a slug that matters is never absent unasked."""
         if whole:
             return rows
         path, found = KINDS["application"].path, {row["slug"]: row for row in rows}
         assigned = [row["assigned_application_slug"] for kind in PROVIDERS for row in lists[kind]]
-        for slug in {*filter(None, assigned), *wanted} - found.keys():
+        named = [r.key for r in wanted.values() if r.kind == "authentik.application"]
+        for slug in {*filter(None, assigned), *named} - found.keys():
             try:
                 found[slug] = self.client.get(f"{path}{slug}/")
             except NotFound:
