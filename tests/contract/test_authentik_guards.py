@@ -153,7 +153,8 @@ def start(lab: AuthentikLab, pillar: Pillar) -> None:
     settled(lab, pillar)
 
 
-# From one estate to another, and back. Half of the ways are walked with one version, half with the other.
+# From one estate to another, and for half of them back. Half of the ways are walked with one version, half with the
+# other. With HECATE_EVERY_CUT=1 (minutes) all go back, and are cut before each of the calls.
 
 ways = pytest.mark.parametrize(
     ("lab", "old", "ends"),
@@ -170,12 +171,14 @@ ways = pytest.mark.parametrize(
 def test_no_step_between_two_estates_opens_a_door(lab: AuthentikLab, tmp_path: Path, old: str, ends: list[str]) -> None:
     start(lab, ESTATES[old])
     point = Point(lab, tmp_path / "store")
-    for new in ends:
+    for number, new in enumerate(ends):
         point.back()
         there = Watch.over(lab, ESTATES[old], ESTATES[new])
         run(lab, ESTATES[new], there, "t1")
         assert there.seen == [], new
         settled(lab, ESTATES[new])
+        if number % 2 and not EVERY_CUT:
+            continue
         back = Watch.over(lab, ESTATES[new], ESTATES[old])
         Line(lab.emulator, back).onto(lab.target(ESTATES[old])).engine.undo("t1")
         assert back.seen == [], f"undo of {new}"
@@ -184,10 +187,7 @@ def test_no_step_between_two_estates_opens_a_door(lab: AuthentikLab, tmp_path: P
 
 @ways
 def test_no_crash_between_two_calls_opens_a_door(lab: AuthentikLab, tmp_path: Path, old: str, ends: list[str]) -> None:
-    """Killed before one of the calls, another one for each pair of estates; the next run undoes, and goes on.
-
-    With HECATE_EVERY_CUT=1 (minutes) before each of the calls, between all pairs.
-    """
+    """Killed before one of the calls, another one for each pair of estates; the next run undoes, and goes on."""
     start(lab, ESTATES[old])
     point = Point(lab, tmp_path / "store")
     for number, new in enumerate(ends if EVERY_CUT else ends[::2]):
@@ -208,15 +208,16 @@ def cuts(number: int) -> Iterable[int]:
     return itertools.count() if EVERY_CUT else [2 + number % 7]
 
 
-@pytest.mark.parametrize("kind", ["cut", "lost-answer", "server-error"])
+@pytest.mark.parametrize(("first", "kind"), [(0, "cut"), (1, "lost-answer"), (2, "server-error")])
 @pytest.mark.parametrize("lab", VERSIONS, indirect=True)
 def test_no_failed_call_and_nothing_that_is_put_back_for_it_opens_a_door(
-    lab: AuthentikLab, tmp_path: Path, kind: str
+    lab: AuthentikLab, tmp_path: Path, first: int, kind: str
 ) -> None:
+    """Each third call, from another one on for each kind of failure."""
     old, new = ESTATES["groups"], ESTATES["other attributes"]
     start(lab, old)
     point = Point(lab, tmp_path / "store")
-    for skip in itertools.count():
+    for skip in itertools.count(first, 3):
         point.back()
         watch = Watch.over(lab, old, new)
         lab.faults(Fault(method="WRITE", kind=kind, skip=skip, times=2))
@@ -348,7 +349,7 @@ def test_no_adoption_of_an_application_opens_a_door(
     before = {user for user in USERS if lab.enters(A, user)}
     point = Point(lab, tmp_path / "store")
     taken = {"adopt": ["authentik.application a-estate-test"]}
-    for kill in (None, 1, 2, 3, 4, 5, 6):
+    for kill in (None, 1, 3, 5) if lab.emulator.state.release < (2025, 1) else (None, 2, 4):
         point.back()
         then = {**ESTATES["groups"], **taken}
         watch = Watch.over(lab, then)
