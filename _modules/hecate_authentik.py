@@ -98,7 +98,7 @@ def absent(host):
 
     The attachment goes first, so that the application is never reachable without its guard.
 
-    host: the public name.
+    host: the public name; or that of an application of hecate:applications.
 
     CLI Example:
 
@@ -141,3 +141,120 @@ def version():
     Required access: any valid token.
     """
     return hecate_salt.told(lambda: _site().target("authentik").backend.version())
+
+
+def warnings():
+    """
+    What a person should know of the server's version: holes in its forward auth, and whether Hecate knows it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt hecate-authentik hecate_authentik.warnings
+
+    Required access: any valid token.
+    """
+    return hecate_salt.told(lambda: hecate_salt.version_warnings(_site()))
+
+
+def applications():
+    """
+    Everything that Hecate guards, by slug: what it is, its policy, its hosts, and whether it stands as wanted.
+
+    ``kind``: proxy (one host), domain, oauth2 or saml. ``state``: confirmed; or NOT CONFIRMED, and the edges answer
+    503. ``differs``: what is missing there, changed, or bound by hand.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt hecate-authentik hecate_authentik.applications
+
+    Required access: view on everything that Hecate manages; as superuser, so that the listing is complete.
+    """
+    return hecate_salt.told(lambda: hecate_salt.identity(_site()).applications())
+
+
+def policies():
+    """
+    Each of pillar's policies: what it means, what it becomes in authentik, and where it is used.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt hecate-authentik hecate_authentik.policies
+
+    Required access: none; authentik isn't asked.
+    """
+    return hecate_salt.told(lambda: hecate_salt.policies(_site()))
+
+
+def who_may(route):
+    """
+    Who may pass: the rule in words, and who fits it now.
+
+    Where groups alone decide, their members as the server has them, with those of groups below. Where attributes do,
+    or something was bound by hand, the server is asked about each one that it may concern, 100 at most.
+
+    route: a host, an application of hecate:applications, or a slug.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt hecate-authentik hecate_authentik.who_may app.example.com
+
+    Required access: superuser.
+    """
+    return hecate_salt.told(lambda: hecate_salt.identity(_site()).who_may(route))
+
+
+def access(user, route=None):
+    """
+    Why somebody can't get in: where they may go and where not, by the server's own word, with reasons.
+
+    user: username, or the address that this user alone has.
+    route: a host, an application of hecate:applications, or a slug; absent: everything in pillar, 100 at most.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt hecate-authentik hecate_authentik.access alice
+        salt hecate-authentik hecate_authentik.access alice app.example.com
+
+    Required access: superuser.
+    """
+    return hecate_salt.told(lambda: hecate_salt.identity(_site()).access(user, route))
+
+
+def groups():
+    """
+    Every group on the server: how many are in it, which policies use it, and who looks after it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt hecate-authentik hecate_authentik.groups
+
+    Required access: view on everything that Hecate manages; as superuser, so that the listing is complete.
+    """
+    return hecate_salt.told(lambda: hecate_salt.identity(_site()).groups())
+
+
+def members(group):
+    """
+    Who is in a group, itself or through a group below it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt hecate-authentik hecate_authentik.members staff
+
+    Required access: view on everything that Hecate manages; as superuser, so that the listing is complete.
+    """
+    return hecate_salt.told(lambda: hecate_salt.identity(_site()).members(group))

@@ -102,6 +102,4 @@ def absent(rrset):
 
     Required access: a TSIG key that may transfer and update the zones (BIND: allow-transfer, update-policy).
     """
-    return hecate_salt.told(
-        lambda: hecate_salt.removed(_site(), "rfc2136", [f"dns.rrset {rrset}"], f"apex:{rrset}")
-    )
+    return hecate_salt.told(lambda: hecate_salt.removed(_site(), "rfc2136", [f"dns.rrset {rrset}"], f"apex:{rrset}"))

@@ -267,7 +267,7 @@ def steps(allow=()):
 
 def preflight():
     """
-    Refuse a deploy before anything is read or written: pillar, targets.
+    Refuse a deploy before anything is read or written: pillar, targets. Says what is wrong with authentik's version.
 
     CLI Example:
 

@@ -181,7 +181,17 @@ class Master:
         silent = [m for m in minions if not alive.get(m)]
         if silent:
             raise HecateError(f"these targets do not answer: {', '.join(silent)}; are their minions running?")
-        return f"pillar is good; {len(minions)} minions answer"
+        return "\n".join([f"pillar is good; {len(minions)} minions answer", *self._warnings()])
+
+    def _warnings(self) -> list[str]:
+        """What is known against the versions that are out there: told, and no reason to stop."""
+        found = []
+        for step in self._steps():
+            if step.system == "authentik":
+                answer = self._call(step, f"{step.module}.warnings")
+                told = answer if isinstance(answer, list) else [f"its version could not be asked: {answer}"]
+                found += [f"  warning: {step.name}: {text}" for text in told]
+        return found
 
     def begin(self, transaction: str) -> str:
         deployments = self._deployments

@@ -74,11 +74,12 @@ class Site:
         base = {k: v for k, v in (self.pillar.get("hecate") or {}).items() if k not in aside}
         if isinstance(base.get("authentik"), Mapping):
             wished = ("groups", "service_accounts", "brands", "events")
-            base["authentik"] = {k: v for k, v in base["authentik"].items() if k not in wished}
+            settings = {k: v for k, v in base["authentik"].items() if k not in wished}
+            overlay = {**overlay, "authentik": {**settings, **overlay.get("authentik", {})}}
         dns = base.get("dns") or {}
         zones = dns.get("zones") or {}
-        settings = zones if isinstance(zones, Mapping) else {name: {} for name in zones}
-        bare = {name: {k: v for k, v in (zone or {}).items() if k != "records"} for name, zone in settings.items()}
+        by_name = zones if isinstance(zones, Mapping) else {name: {} for name in zones}
+        bare = {name: {k: v for k, v in (zone or {}).items() if k != "records"} for name, zone in by_name.items()}
         wanted = (overlay.get("dns") or {}).get("zones") or {}
         own = {name: {**bare.get(name, {}), **zone} for name, zone in wanted.items()}
         # Whoever names zones is about these alone, and the others need not be read.
@@ -448,19 +449,6 @@ def guard_of(host: str) -> Callable[[Resource], bool]:
     return lambda held: wiring.guards_host(held, host)
 
 
-def guard_removed(site: Site, host: str) -> dict[str, Any]:
-    doomed = guard_of(host)
-    owned = site.target("authentik").backend.observe(()).owned.values()
-    return removed(site, "authentik", [r.id for r in owned if doomed(r)])
-
-
-def guard_overlay(host: str, groups: Sequence[str], session_duration: str) -> Overlay:
-    """A pillar with just one protected host; where its route leads does not matter to authentik."""
-    policy = {"groups": list(groups), "session_duration": session_duration}
-    route = {"upstreams": ["127.0.0.1:80"], "auth_policy": "guard"}
-    return {"auth_policies": {"guard": policy}, "routes": {host: route}}
-
-
 def terraform_initialised(site: Site) -> bool:
     return wiring.terraform_initialised(site.target("terraform"))
 
@@ -606,3 +594,98 @@ def _on_own_bus(opts: Mapping[str, Any]) -> webhook.Fire:
             return bool(bus.fire_event(data, tag))
 
     return fire
+
+
+# Identity: looking, and states of single things
+
+
+def identity(site: Site) -> Any:
+    """See wiring.identity_of."""
+    return wiring.identity_of(site.target("authentik"))
+
+
+def policies(site: Site) -> dict[str, Any]:
+    return wiring.policies(model.parse(site.pillar))
+
+
+def version_warnings(site: Site) -> list[str]:
+    return wiring.version_warnings(site.access("authentik"))
+
+
+APPLICATION = ("oauth2", "saml", "title", "launch_url", "description", "group")  # fields that are no policy's
+
+
+def guard_overlay(name: str, fields: Overlay) -> Overlay:
+    """A pillar with just one protected host, or one application with oauth2 or saml.
+
+    fields: of a policy, or `auth_policy`, the name of one of pillar's; for an application its own beside them.
+    """
+    own = {key: value for key, value in fields.items() if key in APPLICATION}
+    policy = {key: value for key, value in fields.items() if key not in (*APPLICATION, "auth_policy")}
+    named = fields.get("auth_policy")
+    if named and policy:
+        raise HecateError(f"either auth_policy or {', '.join(sorted(policy))}: a policy of pillar's says all of it")
+    if "domain" in policy:
+        raise HecateError("domain: a whole domain is guarded by pillar's routes, and not by a single state")
+    used = named or wiring.own_policy(name)
+    overlay: dict[str, Any] = {} if named else {"auth_policies": {used: policy}}
+    if {"oauth2", "saml"} & own.keys():
+        if "title" in own:
+            own["name"] = own.pop("title")
+        return {**overlay, "applications": {name: {"auth_policy": used, **own}}}
+    # Where its route leads does not matter to authentik.
+    return {**overlay, "routes": {name: {"upstreams": ["127.0.0.1:80"], "auth_policy": used, **own}}}
+
+
+def guard_present(site: Site, name: str, fields: Overlay, *, test: bool) -> dict[str, Any]:
+    """One application with all that guards it, and nothing else that was bound to it before."""
+
+    def wish() -> tuple[wiring.Target, Wish]:
+        target = site.overlaid(guard_overlay(name, fields)).target("authentik", "deletes")
+        wanted, doomed = {resource.id for resource in target.desired}, guard_of(name)
+        owned = target.backend.observe(target.desired).owned.values()
+        late = tuple(r.id for r in owned if doomed(r) and r.id not in wanted)
+        return target, Wish(target.desired, late, partial=True)
+
+    return _state(site, "authentik", name, wish, test)
+
+
+def guard_absent(site: Site, name: str, *, test: bool) -> dict[str, Any]:
+    return absent(site, "authentik", name, guard_of(name), "deletes", f"secret:{name}", test=test)
+
+
+def guard_removed(site: Site, name: str) -> dict[str, Any]:
+    doomed = guard_of(name)
+    owned = site.target("authentik").backend.observe(()).owned.values()
+    return removed(site, "authentik", [r.id for r in owned if doomed(r)], "deletes", f"secret:{name}")
+
+
+def in_directory(site: Site, kind: str, name: str, fields: Overlay, *, test: bool) -> dict[str, Any]:
+    """kind: groups or service_accounts; fields: as they stand under hecate:authentik."""
+    return present(site, "authentik", name, {"authentik": {kind: {name: dict(fields)}}}, test=test)
+
+
+def group_absent(site: Site, name: str, *, test: bool) -> dict[str, Any]:
+    """Fails for a group of Hecate's that still has members, or guards something else."""
+
+    def wish() -> tuple[wiring.Target, Wish]:
+        target = site.overlaid({}).target("authentik", "deletes")
+        if why := wiring.identity_of(target).why_kept(name):
+            raise HecateError(why)
+        owned = target.backend.observe(()).owned
+        return target, Wish(absent=tuple({f"authentik.group {name}"} & owned.keys()), partial=True)
+
+    return _state(site, "authentik", name, wish, test)
+
+
+def account_absent(site: Site, name: str, *, test: bool) -> dict[str, Any]:
+    """A service account and its tokens; naming it is the consent to losing their keys."""
+
+    def wish() -> tuple[wiring.Target, Wish]:
+        bare = site.overlaid({})
+        owned = bare.target("authentik").backend.observe(()).owned.values()
+        doomed = [r for r in owned if r.id == f"authentik.user {name}" or r.spec.get("user") == name]
+        words = [f"secret:{r.key}" for r in doomed]
+        return bare.target("authentik", "deletes", *words), Wish(absent=tuple(r.id for r in doomed), partial=True)
+
+    return _state(site, "authentik", name, wish, test)

@@ -1,4 +1,4 @@
-"""python -m bench [AREA ...]: measure, print the table, and write bench/results.json."""
+"""python -m bench [AREA ...]: measure, print the table, and write it to bench/results.json beside the other areas."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import caddy, dns, table
+from bench import authentik, caddy, dns, table
 
-AREAS: dict[str, Callable[[int], list[table.Row]]] = {"caddy": caddy.measure, "dns": dns.measure}
+AREAS: dict[str, Callable[[int], list[table.Row]]] = {
+    "authentik": authentik.measure,
+    "caddy": caddy.measure,
+    "dns": dns.measure,
+}
 
 
 def main() -> int:
@@ -23,7 +27,10 @@ def main() -> int:
     rows = [row for area in arguments.areas or AREAS for row in AREAS[area](arguments.repeat)]
     table.show(rows)
     results = Path(__file__).with_name("results.json")
-    results.write_text(json.dumps([row.to_json() for row in rows], indent=1) + "\n", encoding="utf-8")
+    measured = {row.area for row in rows}
+    known = json.loads(results.read_text(encoding="utf-8")) if results.exists() else []
+    told = [row for row in known if row["area"] not in measured] + [row.to_json() for row in rows]
+    results.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     print(f"written to {results}")
     return 0
 

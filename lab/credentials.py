@@ -8,7 +8,8 @@ import secrets
 
 from lab.salt_config import FLEET
 
-PASSWORDS = ("password-alice", "password-mallory")
+PEOPLE = ("alice", "bob", "mallory")  # emulated.PEOPLE says who they are
+PASSWORDS = tuple(f"password-{name}" for name in PEOPLE)
 TOKENS = ("openbao-root", "authentik", "hetzner", "nomad", "consul", "environment", *PASSWORDS)
 TARGETS = tuple(f"openbao-{minion}" for minion in FLEET)
 """For OpenBao, one a target: it has the policy of the minion's name."""

@@ -15,7 +15,7 @@ from typing import Any
 from lab.environ import environment
 
 ACCOUNT = """
-The estate is up: {routes} routes on {edges} edges, {records} DNS records, {applications} protected applications,
+The estate is up: {routes} routes on {edges} edges, {records} DNS records, {applications} applications behind authentik,
 {jobs} Nomad job, one Terraform configuration. Pillar: {pillar}
 
   Look around
@@ -29,8 +29,11 @@ The estate is up: {routes} routes on {edges} edges, {records} DNS records, {appl
     In a browser: point cloud.estate.test and the others at 127.0.0.1 and use port {https}.
 
   Sign in to https://observe.estate.test (Grafana) or https://jenkins.estate.test
-    alice, password {alice}     is in platform-team: gets through
-    mallory, password {mallory}   is in no group: is refused
+    alice, password {alice}     in platform-team, with a TOTP app: gets through to both
+    bob, password {bob}       in platform-team, without a second factor: Grafana, but not Jenkins
+    mallory, password {mallory}   in no group: neither
+    salt hecate-authentik hecate_authentik.applications       who stands behind authentik, Nextcloud by OAuth2 too
+    salt hecate-authentik hecate_authentik.access bob         what he may open, and why not the rest
 
   Try next
     1. Change an upstream in {pillar}/hecate/routes.sls, then
@@ -96,8 +99,7 @@ def account(known: dict[str, Any], folder: pathlib.Path) -> str:
         https=edges["hecate-edge-1"]["https"],
         https2=edges["hecate-edge-2"]["https"],
         dns=known["dns"]["port"],
-        alice=users["alice"]["password"],
-        mallory=users["mallory"]["password"],
+        **{name: user["password"] for name, user in users.items()},
         hetzner=known["hetzner"]["url"],
     )
 

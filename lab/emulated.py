@@ -1,4 +1,4 @@
-"""How the emulators are started: the zones of the user's own pillar, two people, and a group that was there before."""
+"""How the emulators are started: the zones of the user's own pillar, people, and a group that was there before."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lab import credentials, pillar_view
+from lab.emulators.authentik_access import MFA_ATTRIBUTE
 from lab.layout import Lab
 
 DEFAULT_ZONE = "estate.test"
 DEFAULT_PUBLIC_URL = "https://hera.estate.test"
 STRANGERS_GROUP = "platform-team"
+# Everybody's groups and attributes. alice has a second factor, bob has none, mallory is nobody.
+PEOPLE: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "alice": ([STRANGERS_GROUP], {"employment": "staff", MFA_ATTRIBUTE: ["totp"]}),
+    "bob": ([STRANGERS_GROUP], {"employment": "contractor"}),
+    "mallory": ([], {}),
+}
 
 
 def hetzner(lab: Lab) -> tuple[str, ...]:
@@ -26,10 +33,7 @@ def authentik(lab: Lab) -> tuple[str, ...]:
     secrets = lab.folder / "secrets"
     seed = {
         "groups": [STRANGERS_GROUP],
-        "users": [
-            _user("alice", "Alice Example", credentials.read(secrets, "password-alice"), [STRANGERS_GROUP]),
-            _user("mallory", "Mallory Example", credentials.read(secrets, "password-mallory"), []),
-        ],
+        "users": [_user(name, credentials.read(secrets, f"password-{name}")) for name in PEOPLE],
     }
     file = lab.folder / "secrets" / "authentik-seed.json"
     file.touch(mode=0o600)
@@ -44,14 +48,15 @@ def nomad(lab: Lab) -> tuple[str, ...]:
     return ("--dir", str(lab.data("nomad")), "--token-file", _token_file(lab, "nomad"))
 
 
-def _user(username: str, name: str, password: str, groups: list[str]) -> dict[str, Any]:
+def _user(username: str, password: str) -> dict[str, Any]:
+    groups, attributes = PEOPLE[username]
     return {
         "username": username,
-        "name": name,
+        "name": f"{username.title()} Example",
         "email": f"{username}@{DEFAULT_ZONE}",
         "password": password,
         "groups": groups,
-        "attributes": {},
+        "attributes": attributes,
     }
 
 

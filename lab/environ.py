@@ -9,7 +9,7 @@ import shutil
 import sys
 from typing import Any
 
-from lab import caddy, credentials, salt_config
+from lab import caddy, credentials, emulated, salt_config
 from lab.layout import Lab, LabError
 
 
@@ -72,8 +72,8 @@ def _systems(lab: Lab) -> dict[str, Any]:
             "outpost": f"127.0.0.1:{lab.port('authentik')}",
             "token": secret("authentik"),
             "users": {
-                name: {"password": secret(f"password-{name}"), "groups": groups}
-                for name, groups in (("alice", ["platform-team"]), ("mallory", []))
+                name: {"password": secret(f"password-{name}"), "groups": groups, "attributes": attributes}
+                for name, (groups, attributes) in emulated.PEOPLE.items()
             },
         },
         "nomad": {"url": lab.url("nomad"), "token": secret("nomad")},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from difflib import SequenceMatcher
 from typing import Any
 
 from hecate.plan import Plan
@@ -83,8 +84,19 @@ def _walk(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for index, (left, right) in enumerate(zip(old, new, strict=True)):
             yield from _walk(f"{path}[{index}]", left, right)
+    elif isinstance(old, str) and isinstance(new, str) and "\n" in old + new:
+        yield from _lines(path, old.splitlines(), new.splitlines())
     else:
         yield path, old, new
+
+
+def _lines(path: str, old: list[str], new: list[str]) -> Iterator[tuple[str, Any, Any]]:
+    """Of a longer text only what differs, by the number of the line that it has, or had."""
+    for verb, start, end, first, last in SequenceMatcher(None, old, new).get_opcodes():
+        if verb != "equal":
+            gone, come = (" / ".join(line.strip() for line in part) for part in (old[start:end], new[first:last]))
+            number = first if last > first else start
+            yield f"{path}, line {number + 1}", gone or ABSENT, come or ABSENT
 
 
 def _short(value: Any, limit: int = 100) -> str:

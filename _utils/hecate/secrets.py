@@ -179,12 +179,16 @@ def _patterns(value: str) -> Iterator[re.Pattern[str]]:
 
 
 def spellings_of(value: str) -> set[str]:
-    """How a value may stand in a text: as it is, line by line, and escaped for JSON, a URL, HTML or Python."""
-    json_ = json.dumps(value)[1:-1]
+    """How a value may stand in a text: as it is, line by line, and escaped for JSON, a URL, HTML or Python.
+
+    JSON within JSON, or within Python: a body that is quoted in an answer.
+    """
+    json_, plain = json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]
     found = {
         value,
         json_,
-        json.dumps(value, ensure_ascii=False)[1:-1],
+        plain,
+        *(within for text in (json_, plain) for within in (json.dumps(text)[1:-1], repr(text)[1:-1])),
         json_.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"),  # as Go writes it
         repr(value)[1:-1],
         html.escape(value),

@@ -14,8 +14,10 @@ from typing import Any
 
 from hecate import certificates as inventory
 from hecate import events, model, zonefile
+from hecate.access import Access
 from hecate.backends import Backend
 from hecate.backends.authentik import AuthentikBackend
+from hecate.backends.authentik_access import Directory
 from hecate.backends.authentik_sealed import Sealed
 from hecate.backends.authentik_seen import Owner
 from hecate.backends.caddy import CaddyBackend, saved_resource
@@ -37,6 +39,7 @@ from hecate.clients.vault import VaultClient, by_approle, by_token, through_salt
 from hecate.collector import paused
 from hecate.compile import authentik as identity
 from hecate.compile import caddy as proxy
+from hecate.compile.authentik_words import policies as policies_in_words
 from hecate.compile.caddy_modules import modules_of
 from hecate.compile.dns import compile_dns
 from hecate.compile.nomad import compile_nomad
@@ -198,13 +201,42 @@ def confirmed(estate: Estate, snapshot: Snapshot) -> list[str]:
 
 
 def guards_host(held: Resource, host: str) -> bool:
-    """Whether an object in authentik belongs to the guard of `host`."""
-    slug = slug_of(host)
+    """Whether an object in authentik belongs to the guard of `host`, or of an application of that name, alone."""
+    slug, own = slug_of(host), own_policy(host)
     if held.kind == "authentik.application":
         return held.key == slug
     if held.kind == "authentik.binding":
         return held.key.startswith(f"{slug}/")
+    if held.kind == "authentik.policy":
+        return held.key.endswith(f"/policy/{own}")
+    if held.kind in ("authentik.stage", "authentik.flow_binding"):
+        return held.key.endswith(f"/{own}/mfa")
+    if held.kind == "authentik.flow":
+        return str(held.spec["name"]).endswith(f"/{own}")
     return held.kind in ("authentik.provider", "authentik.attachment") and held.key.endswith(f"/{host}")
+
+
+def own_policy(name: str) -> str:
+    """What the policy of a single application is called that a state, and not pillar, wants."""
+    return slug_of(f"for-{name}")
+
+
+def identity_of(made: Target) -> Access:
+    """Who may reach what there now. One look at the server, and questions as they come up."""
+    assert isinstance(made.backend, AuthentikBackend)
+    snapshot = made.backend.observe(made.desired)
+    return Access(made.estate, snapshot, Directory(made.backend.client, snapshot.raw))
+
+
+def policies(estate: Estate) -> dict[str, Any]:
+    """Each policy of the pillar in words."""
+    return policies_in_words(estate)
+
+
+def version_warnings(made: Target) -> list[str]:
+    """What a person should know of the authentik server's version before trusting it."""
+    assert isinstance(made.backend, AuthentikBackend)
+    return made.backend.warnings()
 
 
 def stored_outputs(raw: Mapping[str, Any], cache: Path, keeper: Keeper) -> dict[str, Any]:
@@ -293,8 +325,7 @@ def _authentik(estate: Estate, place: Place, secrets: Resolver) -> Backend:
     settings = _section(estate, "authentik")
     client = AuthentikClient(settings.url, secrets.value(settings.token), settings.timeout, secrets.mask, place.sleep)
     owner = Owner(identity.mark(estate.environment), identity.prefix(estate.environment))
-    outposts = {settings.outpost_name: settings.outpost_name}
-    outposts |= {name: outpost.name or name for name, outpost in settings.outposts.items()}
+    outposts = {settings.outpost_name, *(outpost.name or name for name, outpost in settings.outposts.items())}
 
     def value(reference: str) -> str:
         """A secret's value; or the source of the mapping that signs with it."""

@@ -16,6 +16,7 @@ import pathlib
 from typing import Any
 
 from lab.emulators.authentik_applications import Applications
+from lab.emulators.authentik_devices import Devices
 from lab.emulators.authentik_directory import Directory
 from lab.emulators.authentik_events import Events
 from lab.emulators.authentik_flows import Flows
@@ -33,7 +34,18 @@ __all__ = ["SERVER_ERROR", "Authentik", "described_by", "main"]
 
 
 class Authentik(
-    Directory, Users, Applications, Policies, Flows, Providers, Outposts, Mappings, Events, TokenEndpoint, LoginPages
+    Directory,
+    Users,
+    Devices,
+    Applications,
+    Policies,
+    Flows,
+    Providers,
+    Outposts,
+    Mappings,
+    Events,
+    TokenEndpoint,
+    LoginPages,
 ):
     """The whole server.
 

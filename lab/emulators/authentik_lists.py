@@ -178,6 +178,8 @@ FILTERS: dict[str, dict[str, Filter]] = {
     },
 }  # fmt: skip
 
+SEARCHED = ("name", "slug", "username", "email")
+
 # How a list is ordered where the caller doesn't say. Providers of all kinds come as the database likes.
 ORDERING = {
     "groups": "name", "users": "username", "proxy": "name", "oauth2": "name", "saml": "name", "applications": "name",
@@ -198,7 +200,7 @@ def selected(state: State, what: str, rows: Iterable[Object], query: MultiDict[s
             found = [row for row in found if test(state, row, values)]
     term = query.get("search", "").lower()
     if term:
-        found = [row for row in found if any(term in str(row.get(f, "")).lower() for f in ("name", "slug", "username"))]
+        found = [row for row in found if any(term in str(row.get(field, "")).lower() for field in SEARCHED)]
     return _ordered(found, query.get("ordering") or ORDERING.get(what, ""))
 
 

@@ -3,6 +3,9 @@
 auth.estate.test     authentik itself         app.estate.test      for staff; /public/* for everybody
 open.estate.test     for everybody            other.estate.test    for staff, another application
 proxied.estate.test  behind a provider of the generic kind
+vault.estate.test    for staff with a second factor, which bob has
+wiki.dom.test        for staff, one login for all of dom.test, which comes back to home.dom.test
+admin.dom.test       in that domain, with a policy of its own
 """
 
 from __future__ import annotations
@@ -28,9 +31,13 @@ from hecate import model, wiring
 
 from contract.edge import Reply, Seen, Upstream
 from lab.emulators.authentik import Authentik
+from lab.emulators.authentik_access import MFA_ATTRIBUTE
 from lab.emulators.base import running
 
-AUTH, OPEN, APP, OTHER, PROXIED = (f"{name}.estate.test" for name in ("auth", "open", "app", "other", "proxied"))
+AUTH, OPEN, APP, OTHER, PROXIED, STRONG = (
+    f"{name}.estate.test" for name in ("auth", "open", "app", "other", "proxied", "vault")
+)
+WIKI, HOME, ADMIN = "wiki.dom.test", "home.dom.test", "admin.dom.test"
 PASSWORDS = {"alice": secrets.token_urlsafe(8), "bob": secrets.token_urlsafe(8), "mallory": secrets.token_urlsafe(8)}
 FLUSH = b"GET /flush HTTP/1.1\r\n\r\n"
 SIGN_OUT = "/outpost.goauthentik.io/sign_out"
@@ -113,13 +120,17 @@ class Person:
 
     def get(self, url: str, method: str = "GET", body: str = "", **headers: str) -> Reply:
         parts = urlsplit(url)
-        jar = self.cookies.setdefault(parts.netloc, {})
+        own = self.cookies.setdefault(parts.netloc, {})
+        shared = [jar for domain, jar in self.cookies.items() if domain[0] == "." and parts.netloc.endswith(domain)]
+        jar = {name: value for one in (*shared, own) for name, value in one.items()}
         if jar:
             headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in jar.items()), **headers}
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         answer = self.gate.ask(parts.netloc, target or "/", method, body, **headers)
         for line in answer.headers.get("set-cookie", []):
-            jar.update({name: morsel.value for name, morsel in SimpleCookie(line).items()})
+            for name, morsel in SimpleCookie(line).items():
+                domain = morsel["domain"].lstrip(".")
+                self.cookies.setdefault(f".{domain}" if domain else parts.netloc, {})[name] = morsel.value
         return answer
 
     def walk(self, url: str, **request: str) -> tuple[str, Reply]:
@@ -227,7 +238,10 @@ def opened(caddy: RealCaddy, folder: Path, app: str) -> Iterator[Gate]:
     """The gate with everything behind it. app: the address that all applications share."""
     people = [{"username": name, "name": name.title(), "password": word} for name, word in PASSWORDS.items()]
     groups = {"alice": ["staff"], "bob": ["staff"], "mallory": []}
-    users = [{**row, "groups": groups[row["username"]]} for row in people]
+    factors: dict[str, Any] = {"bob": {MFA_ATTRIBUTE: ["totp"]}}
+    users = [
+        {**row, "groups": groups[row["username"]], "attributes": factors.get(row["username"], {})} for row in people
+    ]
     authentik = Authentik(token=secrets.token_hex(16), public_url=f"https://{AUTH}", seed={"users": users})
     provider = Upstream("provider", _knows_carol).start()
     caddy.reset()
@@ -250,13 +264,23 @@ def opened(caddy: RealCaddy, folder: Path, app: str) -> Iterator[Gate]:
                     "cookies": ["proxy"],
                 }
             },
-            auth_policies={"staff": {"groups": ["staff"]}, "proxy": {"provider": "proxy"}},
+            auth_policies={
+                "staff": {"groups": ["staff"]},
+                "strong": {"groups": ["staff"], "require_mfa": True, "allowed_methods": ["password", "totp"]},
+                "domain": {"groups": ["staff"], "domain": {"name": "dom.test", "host": HOME}},
+                "admins": {"groups": ["admins"]},
+                "proxy": {"provider": "proxy"},
+            },
             routes={
                 AUTH: {"upstreams": [server]},
                 OPEN: {"upstreams": [app]},
                 APP: {"upstreams": [app], "auth_policy": "staff", "public_paths": ["/public/*"]},
                 OTHER: {"upstreams": [app], "auth_policy": "staff"},
                 PROXIED: {"upstreams": [app], "auth_policy": "proxy"},
+                STRONG: {"upstreams": [app], "auth_policy": "strong"},
+                WIKI: {"upstreams": [app], "auth_policy": "domain"},
+                HOME: {"upstreams": [app], "auth_policy": "domain"},
+                ADMIN: {"upstreams": [app], "auth_policy": "admins"},
             },
         )
         try:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 from conftest import RealCaddy
 
-from contract.gate import APP, AUTH, OPEN, OTHER, PROXIED, SIGN_OUT, Gate, Person, Recorder, opened
+from contract.gate import ADMIN, APP, AUTH, OPEN, OTHER, PROXIED, SIGN_OUT, WIKI, Gate, Person, Recorder, opened
 from lab.emulators.outpost import PREFIX
 
 IDENTITY = re.compile(rb"(?im)^(?:x.authentik.|x.auth.request.)[^:]*: *(.*?)\r?$")
@@ -419,3 +419,21 @@ def test_an_upgrade_is_asked_for_a_login_as_any_request_is(gate: Gate, recorder:
         )
         assert gate.say(head + request(host, "/smuggled"), host)[0] == refusal
     assert recorder.seen == []
+
+
+def test_a_session_of_the_domain_opens_nothing_whose_own_guard_went_missing(gate: Gate, recorder: Recorder) -> None:
+    """By hand, in authentik: the outpost then takes the application of the whole domain for that host."""
+    alice = logged_in(gate, "alice", WIKI)
+    assert alice.cookie(".dom.test")
+    assert alice.get(f"https://{ADMIN}/").status == 302
+    outpost = next(iter(gate.authentik.state.outposts.values()))
+    providers = outpost["providers"]
+    (own,) = (pk for pk in providers if gate.authentik.state.providers[pk]["external_host"] == f"https://{ADMIN}")
+    recorder.seen.clear()
+    outpost["providers"] = [pk for pk in providers if pk != own]
+    try:
+        assert alice.get(f"https://{WIKI}/").status == 200
+        assert alice.get(f"https://{ADMIN}/").status == 403
+    finally:
+        outpost["providers"] = providers
+    assert [b"admin" in octets for octets in recorder.seen] == [False]

@@ -16,7 +16,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from contract.browser import browsing
 from contract.edge import Seen, Upstream
-from contract.gate import APP, AUTH, OTHER, PASSWORDS, SIGN_OUT, Gate, opened
+from contract.gate import ADMIN, APP, AUTH, HOME, OTHER, PASSWORDS, SIGN_OUT, STRONG, WIKI, Gate, opened
 from lab.echo import page
 
 
@@ -98,6 +98,32 @@ def test_a_non_member_sees_that_they_are_refused(walk: Walk) -> None:
     assert (walk.host, walk.heading) == (AUTH, "Permission denied")
     assert APP in walk.text and "not open to this account" in walk.text
     walk.visit(f"https://{APP}/")
+    assert (walk.host, walk.heading) == (AUTH, "Permission denied")
+
+
+def test_who_is_logged_in_without_a_second_factor_is_refused_where_one_is_wanted(walk: Walk) -> None:
+    walk.visit(f"https://{APP}/")
+    walk.fill_in("alice")
+    assert (walk.host, walk.heading) == (APP, "Hello, alice")
+    walk.visit(f"https://{STRONG}/")
+    assert (walk.host, walk.heading) == (AUTH, "Permission denied")
+
+
+def test_who_has_a_second_factor_gets_in_where_one_is_wanted(walk: Walk) -> None:
+    walk.visit(f"https://{STRONG}/")
+    walk.fill_in("bob")
+    assert (walk.host, walk.heading) == (STRONG, "Hello, bob")
+
+
+def test_one_login_is_good_for_a_whole_domain_but_for_what_has_a_policy_of_its_own(walk: Walk) -> None:
+    walk.visit(f"https://{WIKI}/x")
+    walk.fill_in("alice")
+    assert (walk.browser.current_url, walk.heading) == (f"https://{WIKI}/x", "Hello, alice")
+    names = {cookie["name"] for cookie in walk.browser.get_cookies()}
+    walk.visit(f"https://{HOME}/")
+    assert walk.heading == "Hello, alice"
+    assert {cookie["name"] for cookie in walk.browser.get_cookies()} & names, "the same session"
+    walk.visit(f"https://{ADMIN}/")
     assert (walk.host, walk.heading) == (AUTH, "Permission denied")
 
 

@@ -121,7 +121,7 @@ class Estate:
         found: dict[str, Any] = {edge: self.caddy(edge).config()[0] for edge in self.known["edges"]}
         state = self.emulator("authentik", "state")
         state["bindings"] = [{k: v for k, v in b.items() if k != "pk"} for b in state["bindings"]]
-        objects = ("groups", "providers", "applications", "bindings", "outposts")
+        objects = ("groups", "providers", "applications", "bindings", "outposts", "policies", "stages", "flows")
         found["authentik"] = {k: sorted(json.dumps(row, sort_keys=True) for row in state[k]) for k in objects}
         zone = f"{self.known['hetzner']['endpoint']}/zones/estate.test/rrsets?per_page=100"
         rrsets = requests.get(
@@ -172,6 +172,20 @@ class Estate:
     def password(self, user: str) -> str:
         return str(self.known["authentik"]["users"][user]["password"])
 
+    def may_open(self, application: str, user: str) -> bool:
+        """By authentik's own word."""
+        api = f"{self.known['authentik']['url']}/api/v3/core"
+        bearer = {"Authorization": f"Bearer {self.known['authentik']['token']}"}
+        found = requests.get(f"{api}/users/?username={user}", headers=bearer, timeout=10).json()["results"]
+        check = f"{api}/applications/{application}/check_access/?for_user={found[0]['pk']}"
+        return bool(requests.get(check, headers=bearer, timeout=10).json()["passing"])
+
+    def client_secret(self, application: str) -> str:
+        """Where its reference leads."""
+        vault = f"{self.known['openbao']['url']}/v1/secret/data/hecate/{application}"
+        answer = requests.get(vault, headers={"X-Vault-Token": self.known["openbao"]["token"]}, timeout=10)
+        return str(answer.json()["data"]["data"]["client_secret"])
+
     def secrets(self) -> dict[str, bytes]:
         """Every planted secret, in the forms in which it could leak."""
         plain = {
@@ -180,6 +194,7 @@ class Estate:
             if self.known.get(s)
         }
         plain |= {f"openbao of {minion}": token for minion, token in self.known["openbao"]["targets"].items()}
+        plain["nextcloud"] = self.client_secret("nextcloud")
         forms = {name: value.encode() for name, value in plain.items()}
         return forms | {f"{name} in base64": base64.b64encode(value.encode()) for name, value in plain.items()}
 

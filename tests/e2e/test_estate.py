@@ -25,7 +25,7 @@ EDGES = ["hecate-edge-1", "hecate-edge-2"]
 
 
 def test_the_demo_says_what_is_where(estate: Estate) -> None:
-    assert "8 routes on 2 edges, 10 DNS records, 2 protected applications" in estate.demo
+    assert "8 routes on 2 edges, 10 DNS records, 3 applications behind authentik" in estate.demo
     for part in ("Try next", "routes.sls", "salt-run hecate.plan", "make demo-down"):
         assert part in estate.demo
 
@@ -68,6 +68,19 @@ def test_a_non_member_is_refused(estate: Estate) -> None:
     visitor.get("https://jenkins.estate.test/")
     assert visitor.login("mallory", estate.password("mallory")).status_code == 403
     assert visitor.get("https://jenkins.estate.test/").status_code == 403
+
+
+def test_who_is_logged_in_without_a_second_factor_is_refused_where_one_is_wanted(estate: Estate) -> None:
+    visitor = estate.visitor()
+    visitor.get("https://observe.estate.test/")
+    assert visitor.login("bob", estate.password("bob")).status_code == 200
+    assert visitor.get("https://jenkins.estate.test/").status_code == 403
+    assert visitor.ask("https://observe.estate.test/")["upstream"] == GUARDED["observe.estate.test"]
+
+
+def test_an_application_that_logs_in_by_itself_lets_in_by_attribute(estate: Estate) -> None:
+    opened = {name: estate.may_open("nextcloud", name) for name in ("alice", "bob", "mallory")}
+    assert opened == {"alice": True, "bob": True, "mallory": False}
 
 
 @pytest.mark.parametrize("edge", EDGES)

@@ -143,6 +143,15 @@ def test_names_are_unique_over_all_kinds_of_policies_providers_and_mappings(ak: 
     ak("POST", "/propertymappings/notification/", mapping, 400)
 
 
+def test_a_price_may_be_for_calls_with_a_certain_query_alone() -> None:
+    paid: list[float] = []
+    for ak in client(prices={"GET /core/groups/*page_size=100*": 500.0}, sleep=paid.append):
+        ak("GET", "/core/groups/?name=a")
+        assert sum(paid) == 0.0
+        ak("GET", "/core/groups/?page=1&page_size=100")
+        assert sum(paid) == 0.5
+
+
 def test_prices_are_paid_by_the_call_and_by_every_provider_in_the_outpost() -> None:
     paid: list[float] = []
     prices = {"POST /providers/proxy/": 282.0, "GET /core/groups/*": 1.0}

@@ -147,6 +147,15 @@ def test_where_browsers_reach_authentik(hecate: dict[str, object], expected: str
     assert emulated.public_url(hecate) == expected
 
 
+def test_every_secret_that_a_pillar_refers_to_is_found() -> None:
+    pillar = {
+        "applications": {"a": {"oauth2": {"client_secret": "vault:apps/a#client_secret"}}},
+        "list": [{"x": "vault:b#y"}, "vault:b#y and more", "env:HOME", 3],
+    }
+    assert list(openbao.referred(pillar)) == [("apps/a", "client_secret"), ("b", "y")]
+    assert list(openbao.referred(None)) == []
+
+
 def test_consul_can_be_left_out(tmp_path: pathlib.Path) -> None:
     path, why = consul.find({"LAB_NO_CONSUL": "1", "PATH": ""})
     assert path is None and "embedded store" in why
@@ -163,7 +172,9 @@ def test_env_is_for_a_lab_that_is_up(lab: Lab) -> None:
     document = environ.environment(lab.folder)
     json.dumps(document)
     assert document["edges"]["hecate-edge-1"]["https"] == lab.port("hecate-edge-1-https")
-    assert document["authentik"]["users"]["alice"]["groups"] == ["platform-team"]
+    users = document["authentik"]["users"]
+    assert list(users) == list(credentials.PEOPLE) == list(emulated.PEOPLE)
+    assert users["alice"]["groups"] == users["bob"]["groups"] == ["platform-team"] and not users["mallory"]["groups"]
     text = environ.as_shell(document)
     assert f"export SALT_CONFIG_DIR={lab.folder}/config/salt-master" in text
     assert text.splitlines()[-1].startswith("export PATH=")

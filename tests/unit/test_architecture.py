@@ -37,6 +37,7 @@ MAY: dict[str, set[str]] = {
     "report": {*TYPES, "plan"},
     "verify": TYPES,
     "certificates": {"model"},
+    "access": {*TYPES, "backends", "compile"},
     "events": {"errors", "files"},
     "webhook": {"errors", "events"},
     "store": {"errors", "files", "secrets", "store"},

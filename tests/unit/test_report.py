@@ -33,3 +33,20 @@ def test_the_outline_has_every_change_and_is_small_enough_for_salt() -> None:
     rows = outline(plan(10_000))
     assert len(rows["changes"]) == 10_003 and rows["changes"][-1] == {"id": "caddy.route old2.test", "verb": "delete"}
     assert len(json.dumps(rows)) < 1_000_000
+
+
+def test_of_a_longer_text_the_lines_that_differ_are_told() -> None:
+    before, after = ("\n".join([*("same" * 30,) * 3, *lines, "return True"]) for lines in (["a", "b"], ["a", "c"]))
+    sides = (Resource("authentik.policy", "p", {"expression": text}) for text in (before, after))
+    one = Plan((Change(*sides),))
+    assert plan_text(one).splitlines()[2:] == ["      expression, line 5: b -> c"]
+    assert salt_changes(one)["authentik.policy p"] == {
+        "old": {"expression, line 5": "b"},
+        "new": {"expression, line 5": "c"},
+    }
+
+
+def test_a_line_that_is_new_or_gone_is_told_by_where_it_is() -> None:
+    sides = [Resource("authentik.policy", "p", {"expression": text}) for text in ("a\nz", "a\nb\nc\nz")]
+    assert "expression, line 2: (absent) -> b / c" in plan_text(Plan((Change(*sides),)))
+    assert "expression, line 2: b / c -> (absent)" in plan_text(Plan((Change(*reversed(sides)),)))

@@ -6,7 +6,7 @@ it: it is made together with its bindings, goes before them, and the outposts he
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
@@ -31,15 +31,14 @@ from hecate.resource import Change, Resource, Snapshot
 
 CERTIFICATES = "/crypto/certificatekeypairs/"
 SIGNING = ("oauth2", "saml")  # providers that need a certificate's key
-GUARDING = ("authentik.provider", "authentik.application", "authentik.binding")
+FLOW = "authorization_flow"
+ENTRANCE = ("provider", "policy_engine_mode")
 READERS = 4  # calls at a time
 Row = dict[str, Any]
 
 
 class AuthentikBackend:
-    """owner: what marks Hecate's objects. outposts: by pillar's name for each, what authentik calls it; "" is the
-    embedded one.
-    """
+    """owner: what marks Hecate's objects. outposts: names of pillar's; "" is the embedded one."""
 
     system = "authentik"
     atomic = False
@@ -49,7 +48,7 @@ class AuthentikBackend:
         self,
         client: AuthentikClient,
         owner: Owner,
-        outposts: Mapping[str, str],
+        outposts: Collection[str],
         sealed: Sealed,
     ) -> None:
         self.client, self._owner, self._outposts, self._sealed = client, owner, outposts, sealed
@@ -70,30 +69,32 @@ class AuthentikBackend:
     def batches(self, changes: Sequence[Change]) -> Iterator[list[Change]]:
         """An application comes with its provider and its bindings, and goes with its bindings: one batch each.
 
-        Outposts are told once: after everything that comes, before anything goes.
+        Outposts are told once: after everything that comes and whatever else lets people in, before anything goes.
         """
-        born, dying = _born(changes), _dying(changes)
+        turning, dying = _turning(changes), _dying(changes)
         attachments = [change for change in changes if change.kind == "authentik.attachment"]
         for change in changes:
-            if change.kind == "authentik.attachment":
+            if change.after is None or change.kind == "authentik.attachment":
                 continue
-            if change.after is None and attachments:
-                yield attachments
-                attachments = []
-            if change.id in born:
-                if change is born[change.id][-1]:
-                    yield born[change.id]
-            elif change.id in dying:
-                if change is dying[change.id][0]:
-                    yield dying[change.id]
-            else:
+            if change.id not in turning:
                 yield [change]
+            elif change is [c for c in turning[change.id] if c.after][-1]:
+                yield turning[change.id]
+        going = [c for c in changes if c.after is None and c.id not in turning and c.kind != "authentik.attachment"]
+        unbound = [c for c in going if c.kind == "authentik.binding" and c.id not in dying]
+        yield from ([change] for change in unbound)
         if attachments:
             yield attachments
+        for change in going:
+            if change.id in dying:
+                if change is dying[change.id][0]:
+                    yield dying[change.id]
+            elif change not in unbound:
+                yield [change]
 
     def apply(self, changes: Sequence[Change], snapshot: Snapshot) -> None:
         held: Held = snapshot.raw
-        Writer(self.client, held, Words(held.dialect, self._sealed), self._outposts).write(changes)
+        Writer(self.client, held, Words(held.dialect, self._sealed)).write(changes)
 
     def version(self) -> str:
         return self.client.version()
@@ -130,7 +131,8 @@ class AuthentikBackend:
             held.rows["provider"].update({k: {**row, "type": kind_of} for k, row in held.rows.pop(kind_of).items()})
         held.rows["certificate"] = keyed("certificate", lists.get("certificate", []), "name")
         held.lists = {name: lists.get(name, []) for name in ("bindings", "flow_bindings", "scope", "saml_mapping")}
-        held.outposts = self._found_outposts(lists["outposts"])
+        asked = {r.key.partition("/")[0] for r in wanted.values() if r.kind == "authentik.attachment"}
+        held.outposts = self._found_outposts(lists["outposts"], {*self._outposts, *asked})
         return held
 
     def _lists(self, pool: Executor, asked: Mapping[str, tuple[str, Mapping[str, str]]]) -> dict[str, list[Row]]:
@@ -163,42 +165,53 @@ class AuthentikBackend:
                 continue
         return list(found.values())
 
-    def _found_outposts(self, rows: Sequence[Row]) -> dict[str, Row]:
-        """By pillar's name. One that isn't there is made with the first provider that it gets, but the usual one."""
-        found = {}
-        for key, name in self._outposts.items():
-            here = [row for row in rows if (row["name"] == name if name else row.get("managed") == EMBEDDED)]
-            if len(here) > 1:
-                raise Faulty("authentik", f"{len(here)} outposts are called {name}; rename all but one")
-            if here:
-                found[key] = here[0]
-            elif not name:
-                why = "there is no embedded outpost; bring it back, or set hecate:authentik:outpost_name"
-                raise Refused("authentik", why)
+    def _found_outposts(self, rows: Sequence[Row], wanted: Collection[str]) -> dict[str, Row]:
+        """By name, "" for the embedded one where pillar means it so: those wanted, and those that have ours.
+
+        One that isn't there is made with the first provider that it gets, but the usual one.
+        """
+        found: dict[str, Row] = {}
+        for row in rows:
+            is_usual = row.get("managed") == EMBEDDED and row["name"] not in wanted
+            name = "" if is_usual else row["name"]
+            if name in wanted or any(p["name"].startswith(self._owner.prefix) for p in row["providers_obj"]):
+                if name in found:
+                    raise Faulty("authentik", f"two outposts are called {name}; rename one")
+                found[name] = row
+        if "" in wanted and "" not in found:
+            why = "there is no embedded outpost; bring it back, or set hecate:authentik:outpost_name"
+            raise Refused("authentik", why)
         return found
 
 
-def _born(changes: Sequence[Change]) -> dict[str, list[Change]]:
-    """By id of each of its changes: an application that gets a provider, with the provider if that is new, and what is
-    bound to it meanwhile.
+def _turning(changes: Sequence[Change]) -> dict[str, list[Change]]:
+    """By id of each of its changes: an application that is made, or that is entered in another way from now on, with
+    its provider, and whatever is bound to it or was.
     """
-    slugs: dict[str, str] = {}
+    providers: dict[str, set[str]] = {}
+    turned = {c.id for c in changes if c.kind == "authentik.provider" and c.verb == "update" and _differ(c, FLOW)}
+    slugs = set()
     for change in changes:
-        if change.kind == "authentik.application" and change.after:
-            provider = change.after.spec["provider"]
-            if change.before is None or change.before.spec["provider"] != provider:
-                slugs[change.subject.key] = provider
-    by_provider = {provider: slug for slug, provider in slugs.items()}
+        if change.kind in ("authentik.application", "authentik.binding"):
+            slug = change.subject.key.partition("/")[0]
+            its = {name for name in change.subject.needs if name.startswith("authentik.provider ")}
+            providers.setdefault(slug, set()).update(its)
+            if turned & its or (change.kind == "authentik.application" and _differ(change, *ENTRANCE)):
+                slugs.add(slug)
     groups: dict[str, list[Change]] = {}
     for change in changes:
-        if change.after is None or change.kind not in GUARDING:
-            continue
-        slug = change.subject.key.partition("/")[0]
-        if change.kind == "authentik.provider":
-            slug = by_provider.get(change.subject.key, "") if change.before is None else ""
-        if slug in slugs:
+        of = [slug for slug in slugs if change.id in providers[slug]] if change.after else []
+        if change.kind in ("authentik.application", "authentik.binding"):
+            of = [slug for slug in slugs if slug == change.subject.key.partition("/")[0]]
+        for slug in of:
             groups.setdefault(slug, []).append(change)
-    return _by_id(groups.values())
+    return _by_id(group for group in groups.values() if any(change.after for change in group))
+
+
+def _differ(change: Change, *fields: str) -> bool:
+    """Whether it sets one of these fields to something new."""
+    before, after = (side.spec if side else {} for side in (change.before, change.after))
+    return bool(after) and any(before.get(name) != after.get(name) for name in fields)
 
 
 def _dying(changes: Sequence[Change]) -> dict[str, list[Change]]:

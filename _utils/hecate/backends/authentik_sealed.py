@@ -54,6 +54,6 @@ class Sealed:
         if self._known is None:
             try:
                 self._known = dict(json.loads(self._file.read_text()))
-            except (OSError, ValueError):  # lost or torn: only rollbacks are poorer for it
+            except (OSError, ValueError, TypeError):  # lost or torn: only rollbacks are poorer for it
                 self._known = {}
         return self._known

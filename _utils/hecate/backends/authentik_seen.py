@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -126,6 +126,11 @@ class Seen:
             for slug, row in self._held.rows["application"].items()
             if row["meta_publisher"] == self._owner.mark or f"authentik.application {slug}" in self._wanted
         }
+        names = self._names("provider")
+        behind = {
+            slug: [f"authentik.provider {names[row['provider']]}"] if row["provider"] in names else []
+            for slug, row in self._held.rows["application"].items()
+        }
         for row in self._held.lists["bindings"]:
             what = _bound(row)
             if row["target"] not in slugs or what is None:
@@ -137,7 +142,7 @@ class Seen:
             if len(known) > 1:
                 continue  # the same binding twice guards once
             spec = {name: row[name] for name in ("order", "enabled", "negate")}
-            needs = (f"authentik.application {slug}", f"authentik.{what[0]} {what[1]}")
+            needs = (*behind[slug], f"authentik.application {slug}", f"authentik.{what[0]} {what[1]}")
             yield Resource("authentik.binding", key, spec, needs), row["target"] in ours
 
     def _flow_binding_keys(self) -> dict[str, str]:
@@ -185,10 +190,23 @@ class Seen:
         }
         found: list[Found] = []
         for key, outpost in self._held.outposts.items():
-            for name in sorted(names[pk] for pk in outpost["providers"] if pk in names):
+            ours = sorted(names[pk] for pk in outpost["providers"] if pk in names)
+            if key and len(ours) == len(outpost["providers"]) and self._all_move(key, ours):
+                continue
+            for name in ours:
                 needs = (f"authentik.provider {name}", *guards.get(name, ()))
                 found.append((Resource("authentik.attachment", f"{key}/{name}", {}, needs), True))
         return found
+
+    def _all_move(self, outpost: str, providers: Collection[str]) -> bool:
+        """Whether all that an outpost has are wanted on others, and nothing else is wanted on this one.
+
+        It refuses to have none, but for the embedded one: the last to leave stays, guarded, until another comes.
+        """
+        wanted = [r.key.partition("/")[::2] for r in self._wanted.values() if r.kind == "authentik.attachment"]
+        moving = {provider for place, provider in wanted if place != outpost}
+        coming = {provider for place, provider in wanted if place == outpost} - set(providers)
+        return moving.issuperset(providers) and not coming
 
 
 def _membership(row: Row, want: Resource | None) -> dict[str, Any]:

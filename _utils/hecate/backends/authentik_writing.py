@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from hecate.backends.authentik_kinds import (
     BINDINGS,
+    EMBEDDED,
     FLOW_BINDINGS,
     KINDS,
     MODELS,
@@ -27,6 +28,7 @@ from hecate.resource import UNKNOWN, Change, Resource
 
 Row = dict[str, Any]
 Made = TypeVar("Made")
+CLOSED = "/closed"  # what the name of the policy that says no ends in
 TIMEOUT = 30  # seconds that the server gives a policy
 HANGING = ("policy", "group", "flow", "stage", "matcher", "mapping", "transport")  # what others may hang from
 # What the server tells of as hanging from an object is what the token may see, and of the rest it keeps silent: a look
@@ -36,12 +38,9 @@ SIGHT = {"flow": "/providers/all/"}
 
 @dataclass(frozen=True)
 class Writer:
-    """outposts: by pillar's name for each, what authentik calls it; "" is the embedded one."""
-
     client: AuthentikClient
     held: Held
     words: Words
-    outposts: Mapping[str, str]
 
     def write(self, changes: Sequence[Change]) -> None:
         try:
@@ -55,11 +54,11 @@ class Writer:
         kinds = {change.kind for change in changes}
         if kinds == {"authentik.attachment"}:
             self._attach(changes)
-        elif len(changes) > 1 and changes[0].after is None:
+        elif len(changes) > 1 and all(change.after is None for change in changes):
             gone = next(change for change in changes if change.kind == "authentik.application")
             self._delete("application", gone.subject.key)
         elif len(changes) > 1 or "authentik.application" in kinds and changes[0].verb == "create":
-            self._bear(changes)
+            self._turn(changes)
         else:
             for change in changes:
                 self._one(change)
@@ -77,24 +76,41 @@ class Writer:
 
     # An application and what guards it
 
-    def _bear(self, changes: Sequence[Change]) -> None:
+    def _turn(self, changes: Sequence[Change]) -> None:
+        """One that is made, or entered in another way from now on; whoever may not get in before or after, may not
+        meanwhile: what says no comes first and goes last, and who may get in no more is out before the way in changes.
+        """
+        bindings = [change for change in changes if change.kind == "authentik.binding"]
+        closing = [change for change in bindings if change.subject.key.endswith(CLOSED)]
+        opening = [change for change in bindings if change not in closing]
+        application = next((change for change in changes if change.kind == "authentik.application"), None)
+        provider = next((change for change in changes if change.kind == "authentik.provider"), None)
+        if application and application.before is None:
+            self._bear(application, provider, [change.after for change in bindings if change.after])
+            return
+        for change in (
+            *(change for change in closing if change.after),
+            *(change for change in opening if not change.after),
+            *filter(None, (provider, application)),
+            *(change for change in opening if change.after),
+            *(change for change in closing if not change.after),
+        ):
+            self._one(change)
+
+    def _bear(self, born: Change, provider: Change | None, bindings: Sequence[Resource]) -> None:
         """Together in one call where the server can; else the application without its provider, so that nobody gets in
         before the bindings are there.
         """
-        wanted = [change.after for change in changes if change.after]
-        bindings = [r for r in wanted if r.kind == "authentik.binding"]
-        provider = next((r for r in wanted if r.kind == "authentik.provider"), None)
-        born = next(change for change in changes if change.kind == "authentik.application")
         application = born.after
         assert application, "checked by the caller"
-        if born.before is None and provider and (self.held.dialect.guarded_creation or not bindings):
-            self._together(application, provider, bindings)
+        made = provider.after if provider and not provider.before else None
+        if made and (self.held.dialect.guarded_creation or not bindings):
+            self._together(application, made, bindings)
             return
         if provider:
-            self._create("provider", provider)
-        closed = born.before or application.with_spec({**application.spec, "provider": ""})
-        if born.before is None:
-            self._create("application", closed)
+            self._one(provider)
+        closed = application.with_spec({**application.spec, "provider": ""})
+        self._create("application", closed)
         for binding in bindings:
             self._bind("binding", binding)
         self._update("application", closed, application)
@@ -330,7 +346,7 @@ class Writer:
         if key not in self.held.outposts:
             self._make_outpost(key, come)
             return
-        pk, embedded = self.held.outposts[key]["pk"], not self.outposts.get(key)
+        pk, embedded = self.held.outposts[key]["pk"], self.held.outposts[key]["managed"] == EMBEDDED
         path = f"{OUTPOSTS}{pk}/"
         current = set(self.client.get(path)["providers"])
         wanted = (current | come) - go
@@ -344,13 +360,12 @@ class Writer:
             raise Faulty("authentik", "the outpost lost the update: somebody else wrote its providers at the same time")
 
     def _make_outpost(self, key: str, providers: set[Any]) -> None:
-        name = self.outposts.get(key)
-        if not name:
-            raise Refused("authentik", f"outpost {key} is not in pillar any more; see hecate:authentik:outposts")
         if not providers:
             return
+        if not key:
+            raise Refused("authentik", "there is no embedded outpost; bring it back")
         body = {
-            "name": name,
+            "name": key,
             "type": "proxy",
             "providers": sorted(providers),
             "config": {"authentik_host": self.client.url},
@@ -358,8 +373,8 @@ class Writer:
         try:
             row = self.client.create(OUTPOSTS, body)
         except Crashed:
-            rows = self.client.all(OUTPOSTS, name__iexact=name)
-            found = [row for row in rows if row["name"] == name]
+            rows = self.client.all(OUTPOSTS, name__iexact=key)
+            found = [row for row in rows if row["name"] == key]
             row = found[0] if found else self.client.create(OUTPOSTS, body)
         self.held.outposts[key] = row
 

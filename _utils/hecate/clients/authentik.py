@@ -144,27 +144,29 @@ class AuthentikClient:
     def seen(self, path: str, hidden: bool = False, **filters: Any) -> tuple[list[dict[str, Any]], bool]:
         """As `all`, and whether these are all that there are. hidden: the server may keep some to itself."""
         for _ in range(LOOKS):
-            found, count = self._pages(path, filters)
-            if len(found) == count:
+            found, counts = self._pages(path, filters)
+            if counts == {len(found)}:
                 return found, True
             if hidden:
                 return found, False
-        raise Faulty("authentik", f"GET {path}: {count} objects are said to be there, and {len(found)} were shown")
+        said = " or ".join(map(str, sorted(counts)))
+        raise Faulty("authentik", f"GET {path}: {said} objects are said to be there, and {len(found)} were shown")
 
-    def _pages(self, path: str, filters: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:
+    def _pages(self, path: str, filters: Mapping[str, Any]) -> tuple[list[dict[str, Any]], set[int]]:
+        """The objects, and how many there are: by each page, since what goes meanwhile moves others off the next."""
         found: dict[Any, dict[str, Any]] = {}
-        page, count = 1, 0
+        page, counts = 1, set()
         while page:
             answer = self._api.get(
                 path, {**filters, "page": page, "page_size": PAGE, "ordering": filters.get("ordering", "pk")}
             )
             try:
                 found.update({row.get("pk", row.get("brand_uuid")): row for row in answer.data["results"]})
-                count = int(answer.data["pagination"]["count"])
+                counts.add(int(answer.data["pagination"]["count"]))
                 page = int(answer.data["pagination"]["next"])
             except (KeyError, TypeError, AttributeError) as err:
                 raise Faulty("authentik", f"GET {path}: a page without results or pagination") from err
-        return list(found.values()), count
+        return list(found.values()), counts
 
     def get(self, path: str) -> dict[str, Any]:
         return dict(self._api.get(path).data)
@@ -177,6 +179,10 @@ class AuthentikClient:
         """The server's own word: whether a user may open an application. For superusers; others hear of themselves."""
         found = self._api.get(f"/core/applications/{quote(slug)}/check_access/", {"for_user": user}).data
         return bool(found["passing"])
+
+    def devices(self, user: int) -> list[dict[str, Any]]:
+        """Second factors of a user, of all kinds: [{type, name, confirmed}]. For superusers."""
+        return list(self._api.get("/authenticators/admin/all/", {"user": user}).data)
 
     def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return dict(self._api.send("POST", path, body).data)

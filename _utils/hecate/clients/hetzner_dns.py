@@ -7,9 +7,9 @@ every call, typed errors, and a stricter retry rule.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import requests
 from hcloud import APIException, Client
@@ -33,6 +33,19 @@ PAUSES = (1.0, 4.0)
 READINGS = 3
 TOGETHER, ROUNDS = 50, 2  # actions asked about in one call, and how often usually
 T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def typed(
+    call: Callable[Concatenate[HetznerDnsClient, P], T],
+) -> Callable[Concatenate[HetznerDnsClient, P], T]:
+    """A call whose errors are Hecate's."""
+
+    @wraps(call)
+    def told(self: HetznerDnsClient, /, *args: P.args, **named: P.kwargs) -> T:
+        return self._told(lambda: call(self, *args, **named))
+
+    return told
 
 
 class HetznerDnsClient:
@@ -76,77 +89,77 @@ class HetznerDnsClient:
         """As the service writes it, one call."""
         return self._read(lambda: str(self._client.zones.export_zonefile(zone).zonefile))
 
+    @typed
     def create(self, zone: BoundZone, name: str, kind: str, spec: dict[str, Any]) -> list[BoundAction]:
-        with self._typed():
-            answer = self._client.zones.create_rrset(
-                zone,
-                name=name,
-                type=kind,  # type: ignore[arg-type]
-                ttl=spec["ttl"],
-                labels=dict(spec["labels"]),
-                records=_records(spec["records"], spec.get("comments", {})),
-            )
+        answer = self._client.zones.create_rrset(
+            zone,
+            name=name,
+            type=kind,  # type: ignore[arg-type]
+            ttl=spec["ttl"],
+            labels=dict(spec["labels"]),
+            records=_records(spec["records"], spec.get("comments", {})),
+        )
         return [answer.action]
 
+    @typed
     def set_records(
         self, rrset: BoundZoneRRSet, records: Sequence[str], comments: Mapping[str, str]
     ) -> list[BoundAction]:
         """comments: by value; a value without one keeps none."""
-        with self._typed():
-            return [self._client.zones.set_rrset_records(rrset, _records(records, comments))]
+        return [self._client.zones.set_rrset_records(rrset, _records(records, comments))]
 
+    @typed
     def set_protection(self, zone: BoundZone, name: str, kind: str, change: bool) -> list[BoundAction]:
         """change: whether the set is protected from changes."""
-        with self._typed():
-            return [self._client.zones.change_rrset_protection(_set(zone, name, kind), change=change)]
+        return [self._client.zones.change_rrset_protection(_set(zone, name, kind), change=change)]
 
+    @typed
     def create_zone(self, name: str, labels: dict[str, str]) -> tuple[BoundZone, list[BoundAction]]:
-        with self._typed():
-            answer = self._client.zones.create(name=name, mode="primary", labels=labels)
+        answer = self._client.zones.create(name=name, mode="primary", labels=labels)
         return answer.zone, [answer.action]
 
+    @typed
     def delete_zone(self, zone: BoundZone) -> list[BoundAction]:
-        with self._typed():
-            return [self._client.zones.delete(zone).action]
+        return [self._client.zones.delete(zone).action]
 
+    @typed
     def set_zone_ttl(self, zone: BoundZone, ttl: int) -> list[BoundAction]:
-        with self._typed():
-            return [self._client.zones.change_ttl(zone, ttl)]
+        return [self._client.zones.change_ttl(zone, ttl)]
 
+    @typed
     def set_zone_labels(self, zone: BoundZone, labels: dict[str, str]) -> None:
-        with self._typed():
-            self._client.zones.update(zone, labels=labels)
+        self._client.zones.update(zone, labels=labels)
 
+    @typed
     def add_records(
         self, zone: BoundZone, name: str, kind: str, records: Mapping[str, str], ttl: int | None
     ) -> list[BoundAction]:
         """records: value -> comment. Makes the set where there is none. The set may be unknown to hcloud so far."""
         wanted = [ZoneRecord(value=value, comment=comment) for value, comment in records.items()]
-        with self._typed():
-            return [self._client.zones.add_rrset_records(_set(zone, name, kind), wanted, ttl)]
+        return [self._client.zones.add_rrset_records(_set(zone, name, kind), wanted, ttl)]
 
+    @typed
     def remove_records(self, zone: BoundZone, name: str, kind: str, records: Sequence[str]) -> list[BoundAction]:
         """Deletes the set where none is left."""
-        with self._typed():
-            return [self._client.zones.remove_rrset_records(_set(zone, name, kind), _records(records))]
+        return [self._client.zones.remove_rrset_records(_set(zone, name, kind), _records(records))]
 
+    @typed
     def set_comments(self, zone: BoundZone, name: str, kind: str, comments: Mapping[str, str]) -> list[BoundAction]:
         """comments: by value, of records that are there."""
         wanted = [ZoneRecord(value=value, comment=comment) for value, comment in comments.items()]
-        with self._typed():
-            return [self._client.zones.update_rrset_records(_set(zone, name, kind), wanted)]
+        return [self._client.zones.update_rrset_records(_set(zone, name, kind), wanted)]
 
+    @typed
     def set_ttl(self, rrset: BoundZoneRRSet, ttl: int | None) -> list[BoundAction]:
-        with self._typed():
-            return [self._client.zones.change_rrset_ttl(rrset, ttl)]
+        return [self._client.zones.change_rrset_ttl(rrset, ttl)]
 
+    @typed
     def set_labels(self, rrset: BoundZoneRRSet, labels: dict[str, str]) -> None:
-        with self._typed():
-            self._client.zones.update_rrset(rrset, labels=labels)
+        self._client.zones.update_rrset(rrset, labels=labels)
 
+    @typed
     def delete(self, rrset: BoundZoneRRSet) -> list[BoundAction]:
-        with self._typed():
-            return [self._client.zones.delete_rrset(rrset).action]
+        return [self._client.zones.delete_rrset(rrset).action]
 
     def wait(self, actions: Sequence[BoundAction]) -> None:
         """Until all are done; many are asked about in one call. Raises Faulty for one that failed or does not end."""
@@ -183,8 +196,7 @@ class HetznerDnsClient:
     def _read(self, call: Callable[[], T]) -> T:
         for pause in (*PAUSES, None):
             try:
-                with self._typed():
-                    return call()
+                return self._told(call)
             except ApiFailure as err:
                 if not err.retryable or pause is None or isinstance(err, RateLimited):  # that was waited for
                     raise
@@ -213,13 +225,11 @@ class HetznerDnsClient:
         until = self.meter.allowance
         return f"{message}; try again after {clock_text(until.reset)}" if until else message
 
-    @contextmanager
-    def _typed(self) -> Iterator[None]:
+    def _told(self, call: Callable[[], T]) -> T:
         """hcloud's and requests' exceptions as Hecate's, without those: they hold the request, and so the token."""
         failed: ApiFailure
         try:
-            yield
-            return
+            return call()
         except APIException as err:
             fallback: type[ApiFailure] = Faulty if isinstance(err.code, int) and err.code >= 500 else Refused
             kind = KINDS.get(err.code, fallback)

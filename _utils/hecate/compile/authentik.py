@@ -67,13 +67,13 @@ def confirmed(estate: Estate, snapshot: Snapshot) -> list[str]:
     return sorted(
         host
         for guard in estate.guards.all
-        if guard.hosts and all(_stands(resource, snapshot) for resource in guarding(estate, guard))
+        if guard.hosts and all(stands(resource, snapshot) for resource in guarding(estate, guard))
         for host in guard.hosts
     )
 
 
-def _stands(want: Resource, snapshot: Snapshot) -> bool:
-    """A group of whatever making and membership serves."""
+def stands(want: Resource, snapshot: Snapshot) -> bool:
+    """Whether one part of a guard is there as wanted. A group of whatever making and membership serves."""
     have = snapshot.get(want.id)
     return have is not None and (want.kind == "authentik.group" or have.spec == want.spec)
 
@@ -91,7 +91,8 @@ def guarding(estate: Estate, guard: Guard) -> list[Resource]:
     made = [*groups, *factor, *rules, provider, application, *bindings]
     if guard.application is None:
         needs = (provider.id, application.id, *(binding.id for binding in bindings))
-        key = f"{policy.outpost or settings.outpost_name}/{provider.key}"
+        own = settings.outposts[policy.outpost].name or policy.outpost if policy.outpost else settings.outpost_name
+        key = f"{own}/{provider.key}"
         made.append(Resource("authentik.attachment", key, {}, needs, guard.origin))
     return made
 
@@ -250,7 +251,7 @@ def _bindings(guard: Guard, application: Resource, groups: list[Resource], rules
         kind = what.kind.removeprefix("authentik.")
         spec = {"order": LAST if what.key.endswith(f"/{CLOSED}") else order, "enabled": True, "negate": False}
         key = f"{guard.slug}/{kind}/{what.key}"
-        yield Resource("authentik.binding", key, spec, (application.id, what.id), guard.origin)
+        yield Resource("authentik.binding", key, spec, (*application.needs, application.id, what.id), guard.origin)
 
 
 def duration(text: str) -> str:

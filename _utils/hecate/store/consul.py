@@ -9,8 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,8 +35,7 @@ class ConsulStore:
         self._prefix, self._token = prefix, token
 
     def get(self, key: str) -> Stored | None:
-        with self._typed(key):
-            _, row = self._consul.kv.get(f"{self._prefix}/{key}", consistency="consistent")
+        _, row = self._told(key, lambda: self._consul.kv.get(f"{self._prefix}/{key}", consistency="consistent"))
         if row is None:
             return None
         try:
@@ -49,25 +47,21 @@ class ConsulStore:
         packed = base64.b64encode(zlib.compress(json.dumps(value, sort_keys=True).encode())).decode()
         if len(packed) > LIMIT:
             raise Refused("consul", f"{key} takes {len(packed)} bytes; Consul's limit is {LIMIT}")
-        with self._typed(key):
-            return bool(self._consul.kv.put(f"{self._prefix}/{key}", packed, cas=_cas(version)))
+        return bool(self._told(key, lambda: self._consul.kv.put(f"{self._prefix}/{key}", packed, cas=_cas(version))))
 
     def delete(self, key: str, version: str | None = None) -> bool:
-        with self._typed(key):
-            return bool(self._consul.kv.delete(f"{self._prefix}/{key}", cas=_cas(version)))
+        return bool(self._told(key, lambda: self._consul.kv.delete(f"{self._prefix}/{key}", cas=_cas(version))))
 
     def keys(self, prefix: str) -> list[str]:
-        with self._typed(prefix):
-            _, found = self._consul.kv.get(f"{self._prefix}/{prefix}", keys=True, consistency="consistent")
+        below = f"{self._prefix}/{prefix}"
+        _, found = self._told(prefix, lambda: self._consul.kv.get(below, keys=True, consistency="consistent"))
         return sorted(key.removeprefix(f"{self._prefix}/") for key in found or [])
 
-    @contextmanager
-    def _typed(self, key: str) -> Iterator[None]:
+    def _told(self, key: str, call: Callable[[], Any]) -> Any:
         """py-consul's exceptions as Hecate's, without those: they hold the request, and so the token."""
         failed: ApiFailure
         try:
-            yield
-            return
+            return call()
         except (ACLDisabled, ACLPermissionDenied):
             environment = key.partition("/")[0]  # comes first in every key
             need = f'key_prefix "{self._prefix}/{environment}/" {{ policy = "write" }}'
