@@ -160,6 +160,7 @@ MODELS = {
     "/core/users/": "User",
     "/core/tokens/": "Token",
     "/core/brands/": "Brand",
+    "/providers/all/": "Provider",
     "/providers/proxy/": "ProxyProvider",
     "/providers/oauth2/": "OAuth2Provider",
     "/providers/saml/": "SAMLProvider",
