@@ -30,6 +30,7 @@ ACCOUNT = "hecate"
 """The service account whose token it is, where it isn't akadmin's."""
 SERVER_ERROR = Fault(kind="server-error")
 """The next call meets a crash: 405 with an empty text/html body on anything but GET, 500 on GET."""
+BOOTSTRAP = "authentik-bootstrap-token"  # identifier of the token that the server starts with
 FORBIDDEN = {"detail": "You do not have permission to perform this action."}
 OPENS = frozenset({"policies", "bindings", "groups", "users"})
 """Tables whose writes empty the cache of who may open what."""
@@ -79,6 +80,10 @@ class AuthentikServer(Emulator):
         authentik_state.plant(self.state, seed or {})
         self.owner = self._first_owner = int((self.state.user_named(caller) or {})["pk"])
         self.state.rights.setdefault(self.owner, frozenset(rights))
+        first = {"identifier": BOOTSTRAP, "intent": "api", "user": self.owner, "description": "", "managed": None}
+        self.state.add(
+            "tokens", {**first, "expires": authentik_state.now_text(), "expiring": False, "key": self.token}
+        )
         self.caller, self.superuser = self.owner, superuser
         self.asking: Request | None = None
 
@@ -134,8 +139,6 @@ class AuthentikServer(Emulator):
         """Who calls: the owner of the token, who has to be active; an app password is no token for the API."""
         key = given.removeprefix("Bearer ").encode() if given.startswith("Bearer ") else b""
         self.caller, now = -1, authentik_state.now_text()
-        if secrets.compare_digest(key, self.token.encode()):
-            self.caller = self.owner
         for row in self.state.tokens.values():
             over = row["expiring"] and row["expires"] <= now
             if row["intent"] == "api" and not over and secrets.compare_digest(key, row["key"].encode()):
@@ -162,6 +165,9 @@ class AuthentikServer(Emulator):
                 self.state.rights[self.owner] = frozenset(json.loads(request.get_data()))
             else:
                 self.owner = self._first_owner
+            for row in self.state.tokens.values():
+                if row["identifier"] == BOOTSTRAP:
+                    row["user"] = self.owner
         return to_response((204, None))
 
     def may(self, *permissions: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -186,17 +185,16 @@ class Estate:
         answer = requests.get(vault, headers={"X-Vault-Token": self.known["openbao"]["token"]}, timeout=10)
         return str(answer.json()["data"]["data"]["client_secret"])
 
-    def secrets(self) -> dict[str, bytes]:
-        """Every planted secret, in the forms in which it could leak."""
+    def secrets(self) -> dict[str, str]:
+        """The lab's own, by name."""
         plain = {
             s: str(self.known[s]["token"])
             for s in ("openbao", "consul", "hetzner", "authentik", "nomad")
             if self.known.get(s)
         }
-        plain |= {f"openbao of {minion}": token for minion, token in self.known["openbao"]["targets"].items()}
         plain["nextcloud"] = self.client_secret("nextcloud")
-        forms = {name: value.encode() for name, value in plain.items()}
-        return forms | {f"{name} in base64": base64.b64encode(value.encode()) for name, value in plain.items()}
+        plain |= {f"password of {user}": self.password(user) for user in self.known["authentik"]["users"]}
+        return plain | {f"openbao of {minion}": token for minion, token in self.known["openbao"]["targets"].items()}
 
 
 @pytest.fixture(scope="session")
@@ -208,6 +206,7 @@ def estate() -> Iterator[Estate]:
     venv = Path(sys.executable).parent.parent
     words = [f"LAB={folder}", f"PILLAR={pillar}", f"VENV={venv}"]
     env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    env["LAB_SALT_LOG"] = "trace"  # whatever Salt can tell; test_silence.py reads it all
 
     def make(target: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["make", target, *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)

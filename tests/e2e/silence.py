@@ -84,14 +84,19 @@ def _base64(raw: bytes) -> Iterator[str]:
 
 
 def _telling(value: str) -> set[bytes]:
-    """The spellings of a value, line by line where it has several, and of its beginning and its end.
+    """The spellings of a value, and of its beginning and its end.
 
     What holds another of them is left out: that one is found wherever it would be.
     """
-    lines = [line for line in value.splitlines() if not line.startswith("-----")] or [value]
-    parts = {part for line in lines if len(line) >= PIECE for part in (line, line[:PIECE], line[-PIECE:])} or {value}
+    parts = _of_key(value) if value.startswith("-----BEGIN") else {value[:PIECE], value[-PIECE:], value}
     forms = {form for part in parts for form in spellings(part)}
     return {form for form in forms if not any(other != form and other in form for other in forms)}
+
+
+def _of_key(pem: str) -> set[str]:
+    """Of an elliptic key in PEM: it begins as all of them do, and ends with its public half, which anybody may see."""
+    first, second = [line for line in pem.splitlines() if not line.startswith("-----")][:2]
+    return {first, first[-PIECE:], second[:PIECE], second}
 
 
 def _unwrapped(data: bytes) -> Iterator[bytes]:

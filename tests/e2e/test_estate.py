@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -230,44 +229,6 @@ def test_strangers_in_caddy_are_left_alone(estate: Estate) -> None:
 def test_no_emulator_saw_a_call_that_its_api_does_not_know(estate: Estate) -> None:
     for system in EMULATORS:
         assert estate.emulator(system, "violations") == []
-
-
-@pytest.mark.parametrize("what", ["files", "processes", "output"])
-def test_no_secret_is_seen_anywhere(estate: Estate, what: str) -> None:
-    """Pillar caches, job cache, returns, journals, history, logs, argument lists: all of them."""
-    forms = estate.secrets()
-    assert len(forms) >= 8
-    if what == "files":
-        leaks = [f"{name} in {path}" for path in _searched(estate) for name in _found(path, forms)]
-    elif what == "processes":
-        lines = [" ".join(p.info["cmdline"] or ()).encode() for p in psutil.process_iter(["cmdline"])]
-        leaks = [name for line in lines for name, value in forms.items() if value in line]
-    else:
-        text = "\n".join(estate.transcript).encode()
-        assert len(text) > 10_000
-        leaks = [name for name, value in forms.items() if value in text]
-    assert leaks == []
-
-
-def _searched(estate: Estate) -> list[Path]:
-    """All of the lab, but for the places where secrets belong: their files, and Consul's own memory of its token."""
-    kept = [estate.folder / "secrets", estate.folder / "data" / "consul", estate.folder / "config" / "consul"]
-    files = [p for p in estate.folder.rglob("*") if p.is_file() and not p.is_symlink()]
-    searched = [p for p in files if not any(p.is_relative_to(k) for k in kept)]
-    assert any("salt-master" in str(p) for p in searched) and any(p.suffix == ".done" for p in searched)
-    assert estate.events.stat().st_size > 10_000
-    return [estate.events, *searched, *(p for p in estate.pillar.rglob("*") if p.is_file())]
-
-
-def _found(path: Path, forms: dict[str, bytes]) -> list[str]:
-    content = path.read_bytes()
-    return [name for name, value in forms.items() if value in content]
-
-
-def test_the_search_for_secrets_would_find_one(estate: Estate, tmp_path: Path) -> None:
-    path = tmp_path / "leak"
-    path.write_bytes(b"x" + estate.known["hetzner"]["token"].encode() + b"y")
-    assert _found(path, estate.secrets()) == ["hetzner"]
 
 
 def test_caddy_s_admin_api_is_on_no_port(estate: Estate) -> None:

@@ -75,7 +75,7 @@ def test_a_secret_is_found_however_it_is_written(how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["as it is", "JSON", "base64", "gzip", "hex"])
-def test_so_is_any_line_of_a_key(how: str) -> None:
+def test_so_is_any_line_of_a_key_that_nobody_may_see(how: str) -> None:
     assert Search({"key": KEY}).within(PLANTED[how](KEY)) == {"key"}
     assert Search({"key": KEY}).within(b"x" + KEY.splitlines()[1].encode()) == {"key"}
     assert not Search({"key": KEY}).within(b"-----BEGIN PRIVATE KEY-----")
