@@ -120,8 +120,10 @@ class Rotations:
         answer = self.call(minion, "state.apply", telling.state)
         if not isinstance(answer, Mapping):
             return [f"{minion} could not apply {telling.state}"]  # its words may quote a file
-        bad = [str(row.get("__id__", key)) for key, row in answer.items() if not _is_good(row)]
-        return [f"{minion}: {telling.state}: {', '.join(bad)} failed"] if bad else []
+        if not answer:
+            return [f"{minion}: nothing is in {telling.state}"]
+        bad = [_named(key, row) for key, row in answer.items() if not _is_good(row)]
+        return [f"{minion}: {telling.state}: {', '.join(bad)}"] if bad else []
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -170,4 +172,11 @@ def _by_hand(step: Step) -> str:
 
 
 def _is_good(row: Any) -> bool:
-    return isinstance(row, Mapping) and row.get("result") is not False
+    """None is a state that was not applied: that minion is in test mode."""
+    return isinstance(row, Mapping) and row.get("result") is True
+
+
+def _named(key: str, row: Any) -> str:
+    if not isinstance(row, Mapping):
+        return f"{key} failed"
+    return f"{row.get('__id__', key)} {'was not applied' if row.get('result', False) is None else 'failed'}"

@@ -11,9 +11,12 @@ from lab.emulators.base import Answer, route
 
 
 class TokenEndpoint(Objects):
-    """``/application/o/token/``, from authentik's source (providers/oauth2/views/token.py, 2026.2).
+    """``/application/o/token/``, from authentik's source alone (providers/oauth2/views/token.py): no answer of a real
+    server's was recorded, and authentik's OpenAPI descriptions are without this endpoint.
 
-    A confidential client's secret is compared before anything else of the request is looked at.
+    In the source that was read (about 2026.2) a confidential client's secret is compared before anything else of these two grants is looked at, and
+    every refusal is a 400. 2026.5 has ``grant_types`` for a client: what it says to one that is not listed, and whether
+    before the secret, is not known; here each client has all of them.
     """
 
     @route("POST", "/application/o/token/")

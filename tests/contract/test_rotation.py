@@ -472,16 +472,34 @@ def test_consumers_are_told_before_the_one_before_is_refused(world: World, immed
     assert told == [True] and not world.opens(before) and world.opens(world.vault.all()["app"])
 
 
-def test_while_a_consumer_cannot_be_told_the_one_before_stays_good(world: World) -> None:
+STATE = "x_|-config_|-y_|-z"
+
+
+@pytest.mark.parametrize(
+    ("answer", "part"),
+    [
+        ({STATE: {"result": False, "__id__": "config"}}, "web: web.config: config failed"),
+        ({STATE: {"result": None, "__id__": "config"}}, "web: web.config: config was not applied"),
+        ({STATE: {"result": True}, "other": {"__id__": "config"}}, "web: web.config: config failed"),
+        ({STATE: ["The following requisites were not found"]}, f"web: web.config: {STATE} failed"),
+        ({}, "web: nothing is in web.config"),
+        (["Rendering SLS 'base:web.config' failed: canary"], "web could not apply web.config"),
+        ("web does not answer; is its minion running?", "web could not apply web.config"),
+        (None, "web could not apply web.config"),
+        (True, "web could not apply web.config"),
+    ],
+)
+def test_while_a_consumer_cannot_be_told_the_one_before_stays_good(world: World, answer: Any, part: str) -> None:
     world.pillar["rotation"]["app"] |= {"grace": "0s", "apply": {"minions": ["web"], "state": "web.config"}}
-    before, bad = world.vault.all()["app"], [{"x_|-config_|-y_|-z": {"result": False, "__id__": "config"}}, "no answer"]
+    before = world.vault.all()["app"]
 
     def call(minion: str, function: str, *words: Any) -> Any:
-        return bad.pop() if function == "state.apply" else world.call(minion, function, *words)
+        return answer if function == "state.apply" else world.call(minion, function, *words)
 
     for _ in range(2):
-        with pytest.raises(HecateError, match="web"):
+        with pytest.raises(HecateError) as caught:
             world.master(call).run(["app"], immediate=False, only_due=False)
+        assert part in str(caught.value) and "canary" not in str(caught.value)
         assert world.opens(before) and world.opens(world.vault.all()["app"])
 
 

@@ -53,7 +53,9 @@ class ServiceAccount(Section):
 
     name: Line = Field("", description="Shown in authentik; absent: the username.")
     tokens: dict[Slug, SecretRef] = Field(
-        {}, description="API tokens by name, each the reference to its key. Two are good at once: rotate by a second."
+        {},
+        description="API tokens by name, each the reference to its key. A key that shall have successors stands "
+        "under `hecate:rotation` instead (kind `authentik_token`), not here.",
     )
 
 
