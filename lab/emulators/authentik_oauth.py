@@ -15,8 +15,8 @@ class TokenEndpoint(Objects):
     server's was recorded, and authentik's OpenAPI descriptions are without this endpoint.
 
     In the source that was read (about 2026.2) a confidential client's secret is compared before anything else of these
-    two grants is looked at, and every refusal is a 400. 2026.5 has ``grant_types`` for a client: what it says to one that
-    is not listed, and whether before the secret, is not known; here each client has all of them.
+    two grants is looked at, and every refusal is a 400. 2026.5 has ``grant_types`` for a client: what it says to one
+    that is not listed, and whether before the secret, is not known; here each client has all of them.
     """
 
     @route("POST", "/application/o/token/")
