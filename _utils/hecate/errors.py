@@ -4,6 +4,7 @@ HecateError
 ├── InvalidPillar          the pillar is wrong; carries every Problem at once
 ├── OutputsPending         values wait for Terraform outputs that are not there yet
 ├── UnsafePlan             the plan needs a word of consent; names the overrides
+├── PlanMoved              what would be done is not what was planned; nothing was written
 ├── Conflict               an object with that name exists and is not Hecate's
 ├── NotConverged           applied, planned again, and something still differs
 ├── NotPropagated          written, but name servers still answer otherwise; says which, and what
@@ -12,6 +13,8 @@ HecateError
 ├── TransactionOpen        another transaction has not been closed on this target
 ├── JournalDamaged         the undo journal cannot be read; nothing is touched
 ├── LockHeld               somebody else deploys this environment
+├── LockLost               the lock went to somebody else, or ran out, while the deploy was under way
+├── Fenced                 a target belongs to a newer deploy, and takes nothing from this one; says whose
 ├── SecretUnavailable      a secret reference cannot be resolved (never shows the value)
 └── ApiFailure           a system's API said no or nothing
     ├── Unreachable        no connection, or no answer in time
@@ -77,6 +80,14 @@ class UnsafePlan(HecateError):
         super().__init__("\n".join(["the plan was stopped before anything was written:", *(f"  {r}" for r in reasons)]))
 
 
+class PlanMoved(HecateError):
+    """What a deploy would do is not what the saved plan says. `moved` tells it line by line."""
+
+    def __init__(self, moved: Sequence[str], head: str = "this is not what was planned") -> None:
+        self.moved = tuple(moved)
+        super().__init__("\n".join([f"{head}:", *(f"  {line}" for line in self.moved)]))
+
+
 class Conflict(HecateError):
     """Objects that the pillar wants exist already and are not marked as Hecate's."""
 
@@ -131,6 +142,14 @@ class JournalDamaged(HecateError):
 
 class LockHeld(HecateError):
     """Somebody else deploys this environment."""
+
+
+class LockLost(HecateError):
+    """The deploy's lock ran out or was taken while it was under way."""
+
+
+class Fenced(HecateError):
+    """A target is taken by a newer deploy, or was released from this one. The message says who took over."""
 
 
 class SecretUnavailable(HecateError):

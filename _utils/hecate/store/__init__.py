@@ -1,8 +1,9 @@
 """What the whole estate shares: one lock an environment, deployments and their history, outputs.
 
 Everything is kept behind a very small `Store`: values under keys, each with a version, written
-only on top of the version that was read. Two implementations: `local` (embedded, the default)
-and `consul` (shared by several masters). No other code knows which one it is.
+only on top of the version that was read, and leases: proofs that a process still lives, on which a
+key can be held. Two implementations: `local` (embedded, the default) and `consul` (shared by
+several masters). No other code knows which one it is.
 """
 
 from __future__ import annotations
@@ -35,4 +36,22 @@ class Store(Protocol):
 
     def keys(self, prefix: str) -> list[str]:
         """Keys that begin with `prefix`, sorted."""
+        ...
+
+    def lease(self, seconds: float) -> str:
+        """A new lease of this process: it runs until it is given up, or not renewed for `seconds` (at least 10)."""
+        ...
+
+    def renew(self, lease: str) -> bool:
+        """Let it run for its `seconds` from now. False: it has ended, and stays so."""
+        ...
+
+    def is_running(self, lease: str) -> bool: ...
+
+    def give_up(self, lease: str) -> None:
+        """End it, whoever has it. What it held is free at once."""
+        ...
+
+    def hold(self, key: str, value: Any, lease: str) -> bool:
+        """Write `value` (a mapping with `lease` in it), unless another running lease has the key, or this one ended."""
         ...

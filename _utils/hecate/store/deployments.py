@@ -1,51 +1,34 @@
-"""Who deploys an environment now, and what was deployed before."""
+"""What was deployed in an environment, in the order in which it was begun; and its lock, as deploys use it."""
 
 from __future__ import annotations
 
-import os
-import socket
+import hashlib
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from typing import Any
 
-from hecate.errors import HecateError, LockHeld
-from hecate.store import ABSENT, Store
+from hecate.errors import HecateError
+from hecate.store import Store
+from hecate.store.lock import Heartbeat, Holder, Lock
 
-LOCK_SECONDS = 3600
-KEEP = 200
+KEEP, DAYS = 200, 365
+SPARED = 20  # that no clock makes too old
 RUNNING, COMMITTING, DONE = "running", "committing", "done"
-UNDONE, FAILED = "rolled back", "failed"  # failed: not everything could be put back
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who holds an environment's lock. Times are Unix seconds."""
-
-    transaction: str
-    user: str
-    host: str
-    pid: int
-    since: float
-    expires: float
-
-    def is_gone(self, now: float) -> bool:
-        """It ran out, or its process on this very host is dead."""
-        if now > self.expires:
-            return True
-        return self.host == socket.gethostname() and not _alive(self.pid)
-
-    def __str__(self) -> str:
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
-        return f"{self.user} on {self.host} (pid {self.pid}, deploy {self.transaction}, since {since})"
+UNDOING, UNDONE, FAILED = "rolling back", "rolled back", "failed"  # failed: not everything could be put back
+OPEN = (RUNNING, COMMITTING, UNDOING, FAILED)
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """One deploy as history keeps it.
+    """One deploy as history keeps it. Times are Unix seconds.
 
     pillar: what was wanted, with secret references unresolved. targets: in their order, each with name,
-    minion and system. steps: by target, what was done.
+    minion and system. steps: by target, what was put back. changed: by target, count and first ids of what it
+    changed. fence: the number of the lock it was begun with; later ones are higher. host, jid: where and as which
+    job it was asked for. plan: digest of the saved plan, if it was one. request: what else was asked.
     """
 
     id: str
@@ -58,44 +41,52 @@ class Deployment:
     targets: tuple[Mapping[str, str], ...] = ()
     steps: Mapping[str, Any] = field(default_factory=dict)
     pillar: Mapping[str, Any] = field(default_factory=dict)
+    fence: int = 0
+    host: str = ""
+    jid: str = ""
+    plan: str = ""
+    request: Mapping[str, Any] = field(default_factory=dict)
+    changed: Mapping[str, Any] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Everything but the pillar."""
         return {k: v for k, v in asdict(self).items() if k != "pillar"}
 
+    @property
+    def digest(self) -> str:
+        """Of the record, to the last letter."""
+        stored = json.loads(json.dumps(asdict(self)))  # where all keys are texts
+        return hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
+
 
 class Deployments:
     """Lock and history of one environment."""
 
-    def __init__(self, store: Store, environment: str, clock: Callable[[], float] = time.time) -> None:
-        self._store, self._base, self._clock = store, environment, clock
+    def __init__(self, store: Store, environment: str, lock: Lock | None = None) -> None:
+        self._store, self.environment = store, environment
+        self.lock = lock or Lock(store, environment)
 
     def holder(self) -> Holder | None:
-        stored = self._store.get(f"{self._base}/lock")
-        return Holder(**stored.value) if stored else None
+        """Who deploys now."""
+        return self.lock.holder()
 
-    def acquire(self, transaction: str, user: str) -> Holder | None:
-        """Take the lock; the dead holder that it was taken from, if any. Raises LockHeld."""
-        stored = self._store.get(f"{self._base}/lock")
-        former = Holder(**stored.value) if stored else None
-        now = self._clock()
-        if former and former.transaction != transaction and not former.is_gone(now):
-            raise LockHeld(f"{self._base} is being deployed by {former}; wait, or: salt-run hecate.unlock REASON")
-        mine = Holder(transaction, user, socket.gethostname(), os.getpid(), now, now + LOCK_SECONDS)
-        if not self._store.put(f"{self._base}/lock", asdict(mine), stored.version if stored else ABSENT):
-            raise LockHeld(f"{self._base}: somebody else took the lock this very moment")
-        return former
+    def acquire(
+        self, transaction: str, user: str, wait: float = 0, on_lost: Callable[[], object] = lambda: None
+    ) -> Holder:
+        """Take the lock and keep it as long as this process lives. wait: seconds. Raises LockHeld."""
+        holder = self.lock.take(transaction, user, wait)
+        Heartbeat(self.lock, holder, on_lost).start()
+        return holder
 
     def release(self, transaction: str) -> None:
         """Give the lock back if `transaction` still has it."""
-        stored = self._store.get(f"{self._base}/lock")
-        if stored and stored.value["transaction"] == transaction:
-            self._store.delete(f"{self._base}/lock", stored.version)
+        beating = Heartbeat.of(transaction)
+        if beating:
+            beating.stop()
+        self.lock.release(transaction)
 
     def save(self, deployment: Deployment) -> None:
-        self._store.put(self._key(deployment.id), asdict(deployment), None)
-        for key in self._store.keys(f"{self._base}/deployments/")[:-KEEP]:
-            self._store.delete(key)
+        self._store.put(self._key(deployment), asdict(deployment), None)
 
     def update(self, transaction: str, **fields: Any) -> Deployment:
         fresh = replace(self.get(transaction), **fields)
@@ -103,37 +94,86 @@ class Deployments:
         return fresh
 
     def get(self, transaction: str) -> Deployment:
-        stored = self._store.get(self._key(transaction))
-        if stored is None:
-            raise HecateError(f"no deployment {transaction} in {self._base}; salt-run hecate.history lists them")
-        return Deployment(**stored.value)
+        found = self.find(transaction)
+        if found is None:
+            raise HecateError(f"no deployment {transaction} in {self.environment}; salt-run hecate.history lists them")
+        return found
+
+    def find(self, transaction: str) -> Deployment | None:
+        key = next((key for key in self._keys() if _id(key) == transaction), None)
+        stored = self._store.get(key) if key else None
+        return _deployment(stored.value) if stored else None
 
     def history(self, count: int) -> list[Deployment]:
-        """The newest `count`, newest first: ids begin with the time."""
-        keys = self._store.keys(f"{self._base}/deployments/")[::-1][:count]
-        return [Deployment(**stored.value) for stored in map(self._store.get, keys) if stored]
+        """The newest `count`, newest first, by the order in which they took the lock."""
+        return list(islice(self.newest(), count))
+
+    def newest(self) -> Iterator[Deployment]:
+        """All, newest first; each is read when it is asked for."""
+        for key in self._keys()[::-1]:
+            stored = self._store.get(key)
+            if stored:
+                yield _deployment(stored.value)
 
     def unfinished(self) -> Deployment | None:
         """The newest deployment that was neither recorded nor rolled back."""
-        return next((d for d in self.history(10) if d.status in (RUNNING, COMMITTING, FAILED)), None)
+        return next((d for d in islice(self.newest(), 10) if d.status in OPEN), None)
+
+    def settled(self) -> int | None:
+        """The fence that the next owner of the lock follows, if nobody has it and nothing was left half done.
+
+        What is planned after this is still true once the lock is taken with the very next fence.
+        """
+        fence = self.lock.fence()
+        return None if self.holder() or self.unfinished() else fence
+
+    def spare(self, keep: int, days: int) -> tuple[list[str], int]:
+        """Keys of what is older than `days` or beyond the newest `keep`, and the fence of the oldest that stays.
+
+        What is open stays, and the newest are never too old: a clock that is wrong costs no history.
+        """
+        keys = self._keys()
+        before = time.strftime("%Y%m%d-%H%M%S", time.localtime(time.time() - days * 86400))
+        late = len(keys) - max(keep, 1)
+        old = len(keys) - max(SPARED, 1)
+        doomed = []
+        for index, key in enumerate(keys):
+            if not (index < late or (index < old and _id(key) < before)):
+                break
+            stored = self._store.get(key)
+            if stored and stored.value["status"] in OPEN:
+                break
+            doomed.append(key)
+        rest = keys[len(doomed) :]
+        return doomed, _fence(rest[0]) if rest else 0
+
+    def forget(self, keys: list[str]) -> None:
+        for key in keys:
+            self._store.delete(key)
 
     def outputs(self) -> dict[str, Any]:
         """Terraform's outputs, as the last apply left them."""
-        stored = self._store.get(f"{self._base}/outputs")
+        stored = self._store.get(f"{self.environment}/outputs")
         return dict(stored.value) if stored else {}
 
     def save_outputs(self, outputs: Mapping[str, Any]) -> None:
-        self._store.put(f"{self._base}/outputs", dict(outputs), None)
+        self._store.put(f"{self.environment}/outputs", dict(outputs), None)
 
-    def _key(self, transaction: str) -> str:
-        return f"{self._base}/deployments/{transaction}"
+    def _keys(self) -> list[str]:
+        """Oldest first. The fence leads: it counts on whatever a clock does."""
+        return self._store.keys(f"{self.environment}/deployments/")
+
+    def _key(self, deployment: Deployment) -> str:
+        return f"{self.environment}/deployments/{deployment.fence:08d}-{deployment.id}"
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _deployment(value: Mapping[str, Any]) -> Deployment:
+    return Deployment(**{**value, "targets": tuple(value["targets"])})
+
+
+def _id(key: str) -> str:
+    return key.rpartition("/")[2].partition("-")[2]
+
+
+def _fence(key: str) -> int:
+    return int(key.rpartition("/")[2].partition("-")[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fcntl import LOCK_EX, flock
 from pathlib import Path
@@ -13,13 +13,14 @@ from typing import Any
 from hecate.errors import Faulty
 from hecate.files import write_whole
 from hecate.store import ABSENT, Stored
+from hecate.store.leases import Leases, since_boot
 
 
 class LocalStore:
     """folder: created with mode 0700; survives kill -9, since files are replaced, never edited."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, clock: Callable[[], float] = since_boot) -> None:
+        self._folder, self._leases = folder, Leases(folder / ".leases", clock)
 
     def get(self, key: str) -> Stored | None:
         try:
@@ -35,9 +36,7 @@ class LocalStore:
         with self._exclusive():
             if not self._matches(key, version):
                 return False
-            path = self._path(key)
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_whole(path, json.dumps(value, sort_keys=True).encode())
+            self._write(key, value)
             return True
 
     def delete(self, key: str, version: str | None = None) -> bool:
@@ -53,11 +52,40 @@ class LocalStore:
         found = (p.relative_to(self._folder).with_suffix("").as_posix() for p in self._folder.rglob("*.json"))
         return sorted(key for key in found if key.startswith(prefix))
 
+    def lease(self, seconds: float) -> str:
+        with self._exclusive():
+            return self._leases.make(seconds)
+
+    def renew(self, lease: str) -> bool:
+        with self._exclusive():
+            return self._leases.renew(lease)
+
+    def is_running(self, lease: str) -> bool:
+        return self._leases.is_running(lease)
+
+    def give_up(self, lease: str) -> None:
+        with self._exclusive():
+            self._leases.end(lease)
+
+    def hold(self, key: str, value: Any, lease: str) -> bool:
+        with self._exclusive():
+            there = self.get(key)
+            other = str((there.value.get("lease") if there else "") or lease)
+            if not self._leases.is_running(lease) or (other != lease and self._leases.is_running(other)):
+                return False
+            self._write(key, value)
+            return True
+
     def _matches(self, key: str, version: str | None) -> bool:
         if version is None:
             return True
         have = self.get(key)
         return (have.version if have else ABSENT) == version
+
+    def _write(self, key: str, value: Any) -> None:
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_whole(path, json.dumps(value, sort_keys=True).encode())
 
     def _path(self, key: str) -> Path:
         if not key or any(part in ("", ".", "..") for part in key.split("/")):
