@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from hecate.backends import Backend
 from hecate.collector import paused
-from hecate.errors import ApplyFailed, HecateError, NotConverged, Stale, TransactionOpen
-from hecate.journal import Entry, Journal
+from hecate.errors import ApplyFailed, HecateError, NotConverged, PlanMoved, Stale, TransactionOpen
+from hecate.journal import JOIN_WAIT, Entry, Journal
 from hecate.plan import Limits, Plan, make_plan
 from hecate.queue import Queue, Ticket
 from hecate.resource import Change, Resource, Snapshot, by_id
@@ -31,6 +31,7 @@ class Attendant(Protocol):
         ...
 
 
+SHOWN = 20  # changes that a refusal names
 LOST_RACES = 3
 PATIENCE = 60.0  # seconds that a partial wish waits for its turn
 
@@ -50,13 +51,18 @@ class Wish:
 
     resources: the whole desired set, or some of it when `partial`: then everything else that
     Hecate owns there is left as it is, but for the ids in `absent`.
-    hold: what is to go stays for now; the same wish without `hold` removes it later.
+    hold: what is to go stays for now; the same wish without `hold` removes it later. keep_guards: what guards a
+    host stays. digest: of the only plan that may be applied; "" for any. held: of what Hecate owns there, the ids that
+    a partial wish is about beside those that it names.
     """
 
     resources: tuple[Resource, ...] = ()
     absent: tuple[str, ...] = ()
     partial: bool = False
     hold: bool = False
+    keep_guards: bool = False
+    digest: str = ""
+    held: Callable[[Mapping[str, Resource]], Collection[str]] | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         return {"resources": [r.to_json() for r in self.resources], "absent": list(self.absent)}
@@ -92,7 +98,7 @@ class Wish:
         """The part of the snapshot that this wish is about."""
         if not self.partial:
             return snapshot
-        about = self.about()
+        about = self.about() | set(self.held(snapshot.owned) if self.held else ())
         return replace(snapshot, owned={n: r for n, r in snapshot.owned.items() if n in about})
 
 
@@ -120,21 +126,36 @@ class Engine:
         with paused():
             return self._look(wish)[1]
 
+    def foreseen(self, wish: Wish) -> tuple[Plan, Snapshot]:
+        """The plan, and what Hecate owns there once it is applied. Writes nothing."""
+        with paused():
+            snapshot, plan = self._look(wish)
+        owned, foreign = dict(snapshot.owned), dict(snapshot.foreign)
+        for change in plan.changes:
+            owned.pop(change.id, None)
+            if change.after:
+                owned[change.id] = change.after
+                foreign.pop(change.id, None)
+        return plan, replace(snapshot, owned=owned, foreign=foreign)
+
     def apply(self, wish: Wish, transaction: str, *, shared: bool = False) -> Outcome:
         """Plan, write, plan again; on any failure put everything back and raise ApplyFailed.
 
         shared: leave the transaction open for the deploy that it is part of.
         A partial wish may be written together with others that wait for the same target.
-        Raises UnsafePlan, Conflict, TransactionOpen before anything is written.
+        Raises UnsafePlan, PlanMoved, Conflict, TransactionOpen before anything is written.
         """
-        if wish.partial and self.backend.atomic and not shared:
+        if wish.partial and self.backend.atomic and not (shared or wish.held or wish.digest):
             return self._in_company(wish, transaction)
         with self.journal.exclusive(wait=2 * self.interval), paused():
             return self._apply(wish, transaction, shared)
 
     def _apply(self, wish: Wish, transaction: str, shared: bool) -> Outcome:
+        if shared:
+            self.journal.refuse_strangers(transaction)
         recovered = self._recover(transaction)
         snapshot, plan = self._look(wish)
+        self._refuse_if_moved(wish, plan, transaction)
         plan.refuse_if_unsafe()
         if not plan:
             return Outcome(plan, transaction, recovered)
@@ -190,7 +211,7 @@ class Engine:
 
     def undo(self, transaction: str) -> tuple[Change, ...]:
         """Put back what `transaction` changed here; nothing when it left no trace. Repeatable."""
-        with self.journal.exclusive():
+        with self.journal.exclusive(JOIN_WAIT):
             entry = self.journal.entry(transaction)
             return self._undo(entry) if entry else ()
 
@@ -198,6 +219,7 @@ class Engine:
         snapshot = self.backend.observe(wish.resources)
         view = wish.view(snapshot)
         plan = make_plan(wish.resources, view, self.backend.normalise, adopt=self.adopt, limits=self.limits)
+        plan = plan.keeping_guards() if wish.keep_guards else plan
         plan = plan.holding_deletions() if wish.hold else plan
         return snapshot, self.attendant.forecast(plan, snapshot) if self.attendant else plan
 
@@ -214,8 +236,17 @@ class Engine:
                     raise
                 self.journal.withdraw(transaction)
                 snapshot, plan = self._look(wish)
+                self._refuse_if_moved(wish, plan, transaction)
                 plan.refuse_if_unsafe()
         return plan
+
+    def _refuse_if_moved(self, wish: Wish, plan: Plan, transaction: str) -> None:
+        """A wish for one plan alone takes no other; but one that this very transaction has carried out is no move."""
+        if wish.digest in ("", plan.digest) or (not plan and self.journal.entry(transaction)):
+            return
+        lines = [f"{change.verb} {change.id}" for change in plan.changes[:SHOWN]] or ["nothing is left to do"]
+        more = [f"and {len(plan.changes) - SHOWN} more"] if len(plan.changes) > SHOWN else []
+        raise PlanMoved([*lines, *more], f"{self.backend.system} is not as it was when this was planned; now it would")
 
     def _confirm(self, wish: Wish) -> None:
         rest = self._look(wish)[1]

@@ -13,16 +13,18 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Any
 
-from hecate.errors import JournalDamaged, TransactionOpen
+from hecate.errors import Fenced, HecateError, JournalDamaged, TransactionOpen
 from hecate.files import write_whole
 from hecate.resource import Change
 
 DONE, KEPT = ".done", 20
+ROOM = 256 * 1024  # bytes that must fit on the disk before a deploy begins
+JOIN_WAIT = 60.0  # seconds that who takes a target over waits for an apply that is under way
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,18 @@ class Entry:
     transaction: str
     shared: bool
     changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class Member:
+    """The one deploy that may write here.
+
+    fence: the highest that this target has met. transaction: empty when none may. by: who began it.
+    """
+
+    fence: int
+    transaction: str
+    by: str
 
 
 class Journal:
@@ -63,6 +77,83 @@ class Journal:
                         ) from err
                 time.sleep(0.02)
             yield
+
+    def join(self, transaction: str, fence: int, by: str) -> list[str]:
+        """From now on `transaction` alone may write as part of a deploy; others' shared ones that are still open.
+
+        Returns once that is on disk, and no apply of an earlier deploy is under way any more. Repeatable.
+        Raises Fenced when a deploy that began later was here, and HecateError when the journal can't be written.
+        """
+        try:
+            with self.exclusive(JOIN_WAIT):
+                self._meet(transaction, fence)
+                self._find_room()
+                self._admit(Member(fence, transaction, by))
+        except OSError as err:
+            raise HecateError(
+                f"the undo journal in {self.folder} can't be written: {err.strerror}; nothing was begun"
+            ) from err
+        return [entry.transaction for entry in self.open_entries() if entry.shared and entry.transaction != transaction]
+
+    def take_over(self, transaction: str, fence: int) -> None:
+        """Whoever commits or undoes `transaction` under this fence is its newest owner. Raises Fenced.
+
+        It ends what membership there was, but for that of another transaction under the same fence.
+        """
+        with self.exclusive(JOIN_WAIT):
+            self._meet(transaction, fence)
+            member = self.member()
+            if member is None or fence > member.fence or member.transaction == transaction:
+                self._admit(Member(fence, "", member.by if member else ""))
+
+    def leave(self, transaction: str) -> None:
+        """That transaction may write no more; the fence stays."""
+        with self.exclusive(JOIN_WAIT):
+            member = self.member()
+            if member and member.transaction == transaction:
+                self._admit(Member(member.fence, "", member.by))
+
+    def member(self) -> Member | None:
+        """Who may write; None on a target that no deploy has ever joined. Raises JournalDamaged."""
+        try:
+            return Member(**json.loads(self._fence_path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as err:
+            raise JournalDamaged(
+                f"{self._fence_path} is damaged; no deploy may be under way when you remove it"
+            ) from err
+
+    def refuse_strangers(self, transaction: str) -> None:
+        """Raises Fenced unless the deploy `transaction` may write here. Called under `exclusive`."""
+        member = self.member()
+        if member and member.transaction != transaction:
+            now = f"deploy {member.transaction} of {member.by} has it" if member.transaction else "it was released"
+            raise Fenced(
+                f"deploy {transaction} may no longer write here: {now} (fence {member.fence}); nothing was written"
+            )
+
+    def _meet(self, transaction: str, fence: int) -> None:
+        member = self.member()
+        if member and fence < member.fence:
+            who = f"deploy {member.transaction} of {member.by}" if member.transaction else f"a later run of {member.by}"
+            raise Fenced(f"{who} took over (fence {member.fence}); deploy {transaction} has only fence {fence}")
+
+    def _admit(self, member: Member) -> None:
+        write_whole(self._fence_path, json.dumps(asdict(member)).encode())
+        _sync_folder(self.folder)
+
+    def _find_room(self) -> None:
+        probe = self.folder / "room"
+        try:
+            write_whole(probe, os.urandom(ROOM))
+        finally:
+            for path in (probe, probe.with_name("room.new")):
+                path.unlink(missing_ok=True)
+
+    @property
+    def _fence_path(self) -> Path:
+        return self.folder / "fence.json"
 
     def announce(self, transaction: str, changes: Sequence[Change], *, shared: bool, brief: bool = False) -> None:
         """Say what is about to be written. Returns only once that is on disk.

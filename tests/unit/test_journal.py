@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from hecate.errors import JournalDamaged
+from hecate.errors import Fenced, HecateError, JournalDamaged
 from hecate.journal import Journal
 from hecate.resource import Change, Resource
 
@@ -85,3 +85,74 @@ def test_old_ones_are_forgotten(tmp_path: Path) -> None:
             made.announce(f"t{number}", CHANGES, shared=False)
         made.keep(f"t{number}")
     assert len(list(tmp_path.glob("*.done"))) == 20
+
+
+# Who may write here
+
+
+def test_the_deploy_that_joined_last_alone_may_write(tmp_path: Path) -> None:
+    made = Journal(tmp_path / "j")
+    made.refuse_strangers("anybody")  # a target that no deploy has ever joined
+    assert made.join("t1", 1, "alice on m1") == []
+    made.refuse_strangers("t1")
+    assert made.join("t1", 1, "alice on m1") == [], "an answer may be lost, and the question asked again"
+    made.join("t2", 2, "bob on m2")
+    with pytest.raises(Fenced, match="deploy t2 of bob on m2 has it"):
+        made.refuse_strangers("t1")
+    with pytest.raises(Fenced, match="fence 2"):
+        made.join("t1", 1, "alice on m1")
+
+
+@pytest.mark.parametrize("end", ["leave", "take_over"])
+def test_a_membership_that_has_ended_stays_so(tmp_path: Path, end: str) -> None:
+    made = Journal(tmp_path / "j")
+    made.join("t1", 1, "alice on m1")
+    made.leave("t1") if end == "leave" else made.take_over("t1", 1)
+    with pytest.raises(Fenced, match="it was released"):
+        made.refuse_strangers("t1")
+
+
+def test_finishing_an_old_deploy_does_not_end_the_membership_of_the_new_one(tmp_path: Path) -> None:
+    made = Journal(tmp_path / "j")
+    made.join("t1", 1, "alice on m1")
+    made.join("t2", 2, "bob on m2")
+    made.take_over("t1", 2)
+    made.leave("t1")
+    made.refuse_strangers("t2")
+    with pytest.raises(Fenced):
+        made.take_over("t1", 1)
+
+
+def test_open_transactions_of_others_are_told(tmp_path: Path) -> None:
+    made = Journal(tmp_path / "j")
+    made.join("t1", 1, "alice on m1")
+    made.announce("t1", CHANGES, shared=True)
+    made.announce("own", CHANGES, shared=False)
+    assert made.join("t2", 2, "bob on m2") == ["t1"]
+
+
+def test_a_journal_that_can_not_be_written_is_named_before_anything_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Journal(tmp_path / "j")
+    made.join("t1", 1, "alice on m1")
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hecate.journal.write_whole", full)
+    with pytest.raises(HecateError, match=f"{tmp_path}/j can't be written: No space left on device"):
+        made.join("t2", 2, "bob on m2")
+    monkeypatch.undo()
+    made.refuse_strangers("t1")
+    assert not [path for path in (tmp_path / "j").iterdir() if path.name.startswith("room")]
+
+
+def test_a_damaged_fence_lets_nobody_in(tmp_path: Path) -> None:
+    made = Journal(tmp_path / "j")
+    made.join("t1", 1, "alice on m1")
+    (tmp_path / "j" / "fence.json").write_text('{"fence"')
+    with pytest.raises(JournalDamaged):
+        made.refuse_strangers("t1")
+    with pytest.raises(JournalDamaged):
+        made.join("t2", 2, "bob on m2")
