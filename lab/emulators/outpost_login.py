@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from werkzeug.wrappers import Request, Response
 
@@ -15,6 +15,7 @@ from lab.emulators.outpost import Outpost
 from lab.emulators.outpost_sessions import Code, Login
 
 COOKIE = "authentik_session"
+EXECUTOR_RULE = "/api/v3/flows/executor/<slug>/"
 LOGIN = "/if/flow/default-authentication-flow/"
 LOGIN_LIVES = 14 * 86400.0
 CODE_LIVES = 60.0
@@ -30,7 +31,9 @@ def local_path(target: str) -> str:
 
 
 class LoginPages(Outpost):
-    """``/``, ``/if/flow/default-authentication-flow/``, ``/application/o/authorize/``, ``/if/session-end/``."""
+    """``/``, ``/if/flow/default-authentication-flow/``, ``/application/o/authorize/``, ``/if/session-end/``;
+    and the login for clients without a browser, ``/api/v3/flows/executor/<slug>/``.
+    """
 
     @route("GET", "/")
     @route("GET", "/if/user/")
@@ -61,19 +64,60 @@ class LoginPages(Outpost):
         """A new session for the right password; 400 and the form again for a wrong one."""
         target = local_path(request.args.get("next", "/"))
         username, password = request.form.get("username", ""), request.form.get("password", "")
+        response = self._redirect(target)
+        if not self._enter(request, response, username, password):
+            return pages.login(self._form_action(target), username, "Invalid username or password.")
+        return response
+
+    def _enter(self, request: Request, response: Response, username: str, password: str) -> bool:
+        """Begin a session, whose cookie goes along with the response; false for a wrong password."""
         user = self.state.user_named(username)
         kept = self.state.passwords.get(user["pk"]) if user and user["is_active"] else None
         if user is None or not kept or not secrets.compare_digest(kept.encode(), password.encode()):
             tried = {"username": username, "password": CLOUDED}
             self.record("login_failed", user and user["pk"], tried)
-            return pages.login(self._form_action(target), username, "Invalid username or password.")
+            return False
         self._end(request)
         user["last_login"] = now_text()
         self.record("login", user["pk"], {"auth_method": "password", "auth_method_args": {}})
         key = self.sessions.logins.add(Login(user["pk"]), self.clock() + LOGIN_LIVES)
-        response = self._redirect(target)
+        self._set_cookie(request, response, key)
+        return True
+
+    def _set_cookie(self, request: Request, response: Response, key: str) -> None:
         response.set_cookie(COOKIE, key, path="/", secure=self._is_https(request), httponly=True, samesite="Lax")
+
+    @route("GET", EXECUTOR_RULE)
+    def challenge(self, request: Request, slug: str) -> Answer:
+        """The login as a client without a browser goes it: the stage that is next, or where to go."""
+        query = parse_qs(request.args.get("query", ""))
+        if self._login(request) is not None:
+            return 200, {"component": "xak-flow-redirect", "to": local_path(query.get("next", ["/"])[0])}
+        return 200, self._stage(self.sessions.pending.get(request.cookies.get(COOKIE, "")))
+
+    @route("POST", EXECUTOR_RULE)
+    def solve(self, request: Request, slug: str) -> Answer:
+        """A stage that is done redirects to the next; a wrong password is asked for again."""
+        reply, key = request.get_json(force=True, silent=True) or {}, request.cookies.get(COOKIE, "")
+        response, username = self._redirect(request.full_path), self.sessions.pending.get(key)
+        if username is None:
+            key = secrets.token_urlsafe(32)
+            self.sessions.pending[key] = str(reply.get("uid_field", ""))
+            self._set_cookie(request, response, key)
+            return response
+        if not self._enter(request, response, username, str(reply.get("password", ""))):
+            errors = {"password": [{"string": "Invalid password", "code": "invalid"}]}
+            return 200, {**self._stage(username), "response_errors": errors}
+        del self.sessions.pending[key]
         return response
+
+    @staticmethod
+    def _stage(username: str | None) -> Object:
+        if username is None:
+            return {"component": "ak-stage-identification", "user_fields": ["username", "email"],
+                    "password_fields": False, "primary_action": "Log in", "show_source_labels": False,
+                    "flow_designation": "authentication", "sources": []}  # fmt: skip
+        return {"component": "ak-stage-password", "pending_user": username, "pending_user_avatar": ""}
 
     @route("GET", "/application/o/authorize/")
     def authorize(self, request: Request) -> Answer:

@@ -91,3 +91,5 @@ class Sessions:
     starts: Store[Start] = dataclasses.field(default_factory=Store)
     codes: Store[Code] = dataclasses.field(default_factory=Store)
     proxied: Store[ProxySession] = dataclasses.field(default_factory=Store)
+    pending: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Usernames of logins that wait for a password, by the session's key."""
