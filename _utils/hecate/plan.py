@@ -19,6 +19,7 @@ PRECIOUS = {  # kinds of which even one deletion wants consent: the word, and wh
 }
 # What hangs from something else, and is no loss of its own where that goes too.
 HANGING = frozenset({"authentik.application", "authentik.binding", "authentik.attachment", "authentik.flow_binding"})
+ATTACHMENT = "authentik.attachment"
 RRSET = "dns.rrset"
 DELEGATING = ("NS", "MX", "CAA")  # at the apex: who answers for the zone, gets its mail, issues its certificates
 Normalise = Callable[[Resource, "Resource | None"], Resource]
@@ -66,6 +67,22 @@ class Plan:
         """Without the deletions that can wait: a later step of the same deploy does them. The risks stay told."""
         first = in_the_way(self.changes)
         return replace(self, changes=tuple(c for c in self.changes if c.after or c.id in first))
+
+    def without_held(self) -> Plan:
+        """What `holding_deletions` leaves for later, as a plan of its own once the rest is applied."""
+        first = {change.id for change in self.holding_deletions().changes}
+        return replace(self, changes=tuple(order(c for c in self.changes if c.id not in first)))
+
+    def keeping_guards(self) -> Plan:
+        """Without the end of what guards a host: edges that are not told in the same deploy still ask for it."""
+        gone = {change.id: change.subject for change in self.changes if change.after is None}
+        kept = closure((name for name, held in gone.items() if held.kind == ATTACHMENT), gone)
+        if not kept:
+            return self
+        note = f"{len(kept)} objects stay that guard hosts: the edges are not part of this, and still ask for them"
+        return replace(
+            self, changes=tuple(c for c in self.changes if c.id not in kept), notes=(*self.notes, note)
+        )
 
     def refuse_if_unsafe(self) -> None:
         """Raise UnsafePlan, naming every override that would let the plan pass."""
@@ -121,6 +138,18 @@ def order(changes: Iterable[Change]) -> list[Change]:
             (1, kept_levels[c.id], c.id) if c.after else (0 if c.id in first else 2, -gone_levels[c.id], c.id)
         ),
     )
+
+
+def closure(names: Iterable[str], among: Mapping[str, Resource]) -> set[str]:
+    """These, and everything of `among` that they need, and so on."""
+    found: set[str] = set()
+    pending = list(names)
+    while pending:
+        name = pending.pop()
+        if name in among and name not in found:
+            found.add(name)
+            pending += among[name].needs
+    return found
 
 
 def in_the_way(changes: Iterable[Change]) -> set[str]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
 from typing import Any
 
+from hecate.lasting import lasting
 from hecate.plan import Plan
 from hecate.resource import Change
 
 SIGNS = {"create": "+", "update": "~", "delete": "-"}
 ABSENT = "(absent)"
+FIELDS = 12  # fields of one change that an outline tells
 SHOWN = 200  # changes that are listed; Salt cuts returns of more than about a megabyte without a word
 
 
@@ -52,11 +55,27 @@ def salt_changes(plan: Plan) -> dict[str, dict[str, Any]]:
 
 
 def outline(plan: Plan) -> dict[str, Any]:
-    """A plan as data: what it does to which objects. `differences` and the text say how."""
-    rows = [{"id": change.id, "verb": change.verb} for change in plan.changes]
+    """A plan as data: every change with its fingerprint, and of as many as the text lists the fields that differ."""
+    rows = [_row(change, number < SHOWN) for number, change in enumerate(plan.changes)]
+    lost = lasting(plan.changes)
     told = {"notes": list(plan.notes)} if plan.notes else {}
     budget = {"budget": plan.budget.to_json()} if plan.budget else {}
-    return {"digest": plan.digest, "changes": rows, "unsafe": list(plan.unsafe), **told, **budget}
+    lasts = {"lasting": list(lost)} if lost else {}
+    return {"digest": plan.digest, "changes": rows, "unsafe": list(plan.unsafe), **lasts, **told, **budget}
+
+
+def fingerprint(change: Change) -> str:
+    """Of both sides, whole: what a saved plan knows a change by again."""
+    return hashlib.sha256(json.dumps(change.to_json(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _row(change: Change, whole: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": change.id, "verb": change.verb, "print": fingerprint(change)}
+    if whole:
+        fields = [[path, _short(old), _short(new)] for path, old, new in differences(change)]
+        more = [[f"and {len(fields) - FIELDS} more fields", "", ""]] if len(fields) > FIELDS else []
+        row["fields"] = fields[:FIELDS] + more
+    return row
 
 
 def _rest(plan: Plan) -> dict[str, int]:

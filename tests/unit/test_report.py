@@ -31,7 +31,8 @@ def test_of_a_long_one_the_rest_is_counted_and_every_danger_named() -> None:
 
 def test_the_outline_has_every_change_and_is_small_enough_for_salt() -> None:
     rows = outline(plan(10_000))
-    assert len(rows["changes"]) == 10_003 and rows["changes"][-1] == {"id": "caddy.route old2.test", "verb": "delete"}
+    assert len(rows["changes"]) == 10_003
+    assert {"id": "caddy.route old2.test", "verb": "delete"}.items() <= rows["changes"][-1].items()
     assert len(json.dumps(rows)) < 1_000_000
 
 

@@ -1,0 +1,1 @@
+"""Salt engines: thin adapters, a few lines a function."""
