@@ -1,0 +1,1 @@
+"""Salt beacons: thin adapters, a few lines a function."""
