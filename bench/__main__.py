@@ -7,11 +7,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import authentik, caddy, dns, table
+from bench import authentik, caddy, deploy, dns, table
 
 AREAS: dict[str, Callable[[int], list[table.Row]]] = {
     "authentik": authentik.measure,
     "caddy": caddy.measure,
+    "deploy": deploy.measure,
     "dns": dns.measure,
 }
 

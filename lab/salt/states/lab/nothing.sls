@@ -1,0 +1,3 @@
+# What a state run costs that does nothing.
+nothing:
+  test.nop
