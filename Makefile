@@ -6,10 +6,12 @@ VENV ?= .venv
 LAB ?= .lab
 PILLAR ?= pillar
 PYTEST_ARGS ?=
+MINUTES ?= 10
+SEED ?= 1
 
 RUN = $(VENV)/bin/python
 
-.PHONY: setup test check bench demo demo-down clean
+.PHONY: setup test check bench chaos demo demo-down clean
 
 setup: $(VENV)/.ready-$(SALT)
 
@@ -22,11 +24,14 @@ test: setup check
 
 check: setup
 	$(RUN) -m ruff check .
-	$(RUN) -m mypy _utils/hecate _utils/hecate_salt.py _utils/hecate_estate.py lab
+	$(RUN) -m mypy _utils/hecate _utils/hecate_*.py lab
 
 bench: setup
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	PYTHONPATH=_utils:. $(RUN) -m bench $(AREA)
+
+chaos: setup
+	$(RUN) -m chaos --seed $(SEED) --minutes $(MINUTES) --write
 
 demo: setup
 	$(RUN) -m lab up --pillar $(PILLAR) --dir $(LAB)

@@ -19,8 +19,8 @@ def __virtual__():
     return __virtualname__
 
 
-def _site():
-    return hecate_salt.live(__opts__, __salt__, __grains__)
+def _site(order=None):
+    return hecate_salt.live(__opts__, __salt__, __grains__, order)
 
 
 def list_():
@@ -57,9 +57,11 @@ def show(slug):
     return hecate_salt.told(lambda: hecate_salt.shown(_site(), "authentik", f"authentik.application {slug}"))
 
 
-def plan():
+def plan(order=None):
     """
     What an apply would change now, as text and as data. Writes nothing.
+
+    order: what a deploy would tell this target, such as ``{"hosts": ["app.example.com"]}`` for one route alone.
 
     CLI Example:
 
@@ -70,7 +72,7 @@ def plan():
     Required access: view on application, proxyprovider, group, policybinding, outpost, flow; as superuser,
     so that the listing is complete.
     """
-    return hecate_salt.told(lambda: hecate_salt.planned(_site(), "authentik"))
+    return hecate_salt.told(lambda: hecate_salt.planned(_site(order), "authentik"))
 
 
 def apply(test=False, allow=()):

@@ -20,8 +20,8 @@ def __virtual__():
     return __virtualname__
 
 
-def _site():
-    return hecate_salt.live(__opts__, __salt__, __grains__)
+def _site(order=None):
+    return hecate_salt.live(__opts__, __salt__, __grains__, order)
 
 
 def list_():
@@ -159,9 +159,11 @@ def renew(anew=(), test=False):
     return hecate_salt.told(lambda: hecate_salt.certificates_renewed(_site(), anew, test=test))
 
 
-def plan():
+def plan(order=None):
     """
     What an apply would change now, as text and as data. Writes nothing.
+
+    order: what a deploy would tell this target, such as ``{"hosts": ["app.example.com"]}`` for one route alone.
 
     CLI Example:
 
@@ -171,7 +173,7 @@ def plan():
 
     Required access: GET on Caddy's admin API (unix socket or loopback; the admin API knows no finer rights).
     """
-    return hecate_salt.told(lambda: hecate_salt.planned(_site(), "caddy"))
+    return hecate_salt.told(lambda: hecate_salt.planned(_site(order), "caddy"))
 
 
 def apply(test=False, allow=()):
@@ -221,7 +223,7 @@ def root_certificate():
 
     Required access: GET on /pki/ca/local of Caddy's admin API.
     """
-    return hecate_salt.told(lambda: _site().target("caddy").backend.root_certificate())
+    return hecate_salt.told(lambda: _site().access("caddy").backend.root_certificate())
 
 
 def import_caddyfile(path=None, text=None, allow_imports=False, show=None):

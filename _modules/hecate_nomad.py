@@ -19,8 +19,8 @@ def __virtual__():
     return __virtualname__
 
 
-def _site():
-    return hecate_salt.live(__opts__, __salt__, __grains__)
+def _site(order=None):
+    return hecate_salt.live(__opts__, __salt__, __grains__, order)
 
 
 def list_():
@@ -55,9 +55,11 @@ def show(job):
     return hecate_salt.told(lambda: hecate_salt.shown(_site(), "nomad", f"nomad.job {job}"))
 
 
-def plan():
+def plan(order=None):
     """
     What an apply would change now, as text and as data. Writes nothing.
+
+    order: what a deploy would tell this target, such as ``{"hosts": ["app.example.com"]}`` for one route alone.
 
     CLI Example:
 
@@ -67,7 +69,7 @@ def plan():
 
     Required access: namespace capabilities list-jobs and read-job.
     """
-    return hecate_salt.told(lambda: hecate_salt.planned(_site(), "nomad"))
+    return hecate_salt.told(lambda: hecate_salt.planned(_site(order), "nomad"))
 
 
 def apply(test=False, allow=()):

@@ -19,8 +19,8 @@ def __virtual__():
     return __virtualname__
 
 
-def _site():
-    return hecate_salt.live(__opts__, __salt__, __grains__)
+def _site(order=None):
+    return hecate_salt.live(__opts__, __salt__, __grains__, order)
 
 
 def list_():
@@ -55,9 +55,11 @@ def show(rrset):
     return hecate_salt.told(lambda: hecate_salt.shown(_site(), "rfc2136", f"dns.rrset {rrset}"))
 
 
-def plan():
+def plan(order=None):
     """
     What an apply would change now, as text and as data. Writes nothing.
+
+    order: what a deploy would tell this target, such as ``{"hosts": ["app.example.com"]}`` for one route alone.
 
     CLI Example:
 
@@ -67,7 +69,7 @@ def plan():
 
     Required access: a TSIG key that may transfer the zones (BIND: allow-transfer).
     """
-    return hecate_salt.told(lambda: hecate_salt.planned(_site(), "rfc2136"))
+    return hecate_salt.told(lambda: hecate_salt.planned(_site(order), "rfc2136"))
 
 
 def apply(test=False, allow=()):

@@ -19,8 +19,9 @@ def __virtual__():
     return __virtualname__
 
 
-def _estate():
-    return hecate_estate.Master(__opts__, __pillar__)
+def _estate(asked=None):
+    job = {name: str(globals().get(f"__{name}__") or "") for name in ("user", "jid")}
+    return hecate_estate.Master(__opts__, __pillar__ if asked is None else asked, **job)
 
 
 def _run(call):
@@ -50,26 +51,76 @@ def validate():
     return _run(lambda: _estate().validated())
 
 
-def plan(form="text"):
+def plan(form="text", save=True, systems=None, routes=None, tags=None, tenants=None, exclude=None):
     """
-    What a deploy would change, system by system. Writes nothing.
+    What a deploy would change, system by system, and object by object. Writes nothing to any system.
 
-    form: ``text``, or ``data`` for the plans as they are. Exit codes: 0 nothing to do, 2 changes, 1 error.
+    The plan is kept under its digest, and ``hecate.deploy plan=DIGEST`` does that and nothing else.
+
+    form: ``text``, ``markdown`` for a pull request, or ``data``. ``--out json`` has data anyway.
+    save: whether to keep it.
+    systems, routes, tags, tenants: only these, lists or with commas between; routes, tags and tenants take ``*``.
+    exclude: what of it is left out: ``system:dns``, ``route:*.lab.example.com``, ``tag:slow``, ``tenant:x``, or a name.
+
+    Exit codes: 0 nothing to do, 2 changes, 1 error.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt-run hecate.plan
-        salt-run hecate.plan form=data --out json
+        salt-run hecate.plan routes=app.example.com exclude=system:dns
+        salt-run hecate.plan form=markdown --out raw
+        salt-run hecate.plan --out json
 
-    Required access: read on every system.
+    Required access: read on every system, write on the store.
     """
-    code, told = hecate_estate.outcome(lambda: _estate().plan(form))
+    selectors = {"systems": systems, "routes": routes, "tags": tags, "tenants": tenants, "exclude": exclude}
+    asked = {name: words for name, words in selectors.items() if words is not None}
+    return _planned(lambda: _estate(asked).plan("data" if form == "text" else form, save))
+
+
+def plans():
+    """
+    The plans that are kept, newest first: the last fifty, for a week.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.plans
+
+    Required access: read on the store.
+    """
+    return _run(lambda: _estate().plans())
+
+
+def show_plan(digest, form="text"):
+    """
+    A plan that was kept, as it was shown.
+
+    digest: as ``plans`` lists it.
+    form: as ``plan`` takes it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.show_plan p3f9c2a7be1d04c5
+        salt-run hecate.show_plan p3f9c2a7be1d04c5 form=markdown --out raw
+
+    Required access: read on the store.
+    """
+    return _planned(lambda: (_estate().show_plan(str(digest), "data" if form == "text" else form), 0))
+
+
+def _planned(call):
+    """A plan for Hecate's own outputter, with the exit code beside it."""
+    code, told = hecate_estate.outcome(call)
     if code == 0:
         told, code = told
     __context__["retcode"] = code
-    return {"plan" if code != 1 else "error": told, "retcode": code}
+    return {"outputter": "hecate", "data": {"plan" if code != 1 else "error": told, "retcode": code}}
 
 
 def status():
@@ -87,19 +138,96 @@ def status():
     return _run(lambda: _estate().status())
 
 
-def verify():
+def verify(transaction="", routes=(), form="text"):
     """
-    Probe every route and record from outside. Exit code 1 if any probe fails.
+    Probe routes and records from outside, each edge from another machine. Exit code 1 if any probe fails.
+
+    transaction: of the deploy that it is part of: what that changed, and a sample of the rest; absent: everything.
+    routes: only these, by any of their hosts; a list or with commas between.
+    form: ``text`` for a table, or ``data`` for all rows.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt-run hecate.verify
+        salt-run hecate.verify routes=app.example.com,www.example.com
+        salt-run hecate.verify form=data --out json
 
-    Required access: none but the network path of a visitor.
+    Required access: none but the network path of a visitor; read on the passwords of ``hecate:verify:accounts``.
     """
-    return _run(lambda: _estate().verify())
+    code, told = hecate_estate.outcome(lambda: _estate().verify(transaction, routes, form))
+    if code == 0:
+        told, code = told
+    __context__["retcode"] = code
+    return {"error": told, "retcode": code} if code and form != "data" else told
+
+
+def deploy(
+    plan=None,
+    to=None,
+    systems=None,
+    routes=None,
+    tags=None,
+    tenants=None,
+    exclude=None,
+    allow=None,
+    message="",
+    wait=0,
+):
+    """
+    Make the estate what pillar says, as one transaction: ``state.orch hecate.deploy``, told in a few lines.
+
+    plan: digest of a plan that ``hecate.plan`` showed; that is applied, or nothing.
+    to: id of an earlier deploy; what it wanted is wanted again, in place of today's pillar.
+    systems, routes, tags, tenants: only these, lists or with commas between; routes take ``*``.
+    exclude: what of it is left out.
+    allow: overrides, as the plan names them.
+    message: why, kept in the history.
+    wait: seconds to wait for another deploy; 0 fails at once and names who deploys.
+
+    Exit code 1 if it failed; everything is as it was before then, or it says what is not.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.deploy message="new wiki"
+        salt-run hecate.deploy plan=p3f9c2a7be1d04c5
+        salt-run hecate.deploy routes=app.example.com,*.lab.example.com wait=300
+
+    Required access: write on every system.
+    """
+    asked = {
+        "plan": plan,
+        "to": to,
+        "systems": systems,
+        "routes": routes,
+        "tags": tags,
+        "tenants": tenants,
+        "exclude": exclude,
+        "allow": allow,
+        "message": message,
+        "wait": wait,
+    }
+    return _run(lambda: _estate({k: v for k, v in asked.items() if v is not None}).deploy())
+
+
+def watch(deployment=None):
+    """
+    Follow a deploy of this master live, from its first step: the one that is under way, else the last.
+
+    deployment: its id, as history lists it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.watch
+
+    Required access: read on the store.
+    """
+    return _run(lambda: _estate().watch(deployment))
 
 
 def rollback(transaction=None, reason="asked for"):
@@ -120,19 +248,62 @@ def rollback(transaction=None, reason="asked for"):
     return _run(lambda: _estate().rollback(transaction, reason))
 
 
-def history(count=20):
+def history(count=20, form="text", file=None):
     """
-    The last deploys, newest first: when, who, what became of it.
+    The last deploys, newest first: when, who, from where, what became of it, how long it took, what it changed.
+
+    form: ``text``, ``data`` for rows, ``jsonl`` for JSON lines. file: where to write JSON lines to, on the master.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt-run hecate.history count=5
+        salt-run hecate.history count=1000 file=/srv/audit/deploys.jsonl
 
     Required access: read on the store.
     """
-    return _run(lambda: _estate().history(int(count)))
+    return _run(lambda: _estate().history(int(count), form, file))
+
+
+def audit(form="text", file=None, against=None):
+    """
+    Verify the audit chain: entries that are missing, edited or moved, and deployments' records that were edited.
+
+    Exit code 1 with all that was found. form and file export its entries, as ``history`` does.
+    against: a file with an earlier export, to compare with: it shows a whole store that was set back.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.audit
+        salt-run hecate.audit file=/srv/audit/chain.jsonl
+        salt-run hecate.audit against=/srv/audit/chain.jsonl
+
+    Required access: read on the store, and on the key of ``hecate:history:key`` where pillar has one.
+    """
+    return _run(lambda: _estate().audited(form, file, against))
+
+
+def resume(how=None):
+    """
+    Carry a deploy to an end that was cut off: its master process is gone. Refused while somebody alive deploys.
+
+    how: ``undo`` puts everything back; ``finish`` deploys what it wanted, as a new deploy. Absent: as pillar's
+    ``hecate:transactions:interrupted`` says. One that had succeeded already is completed, one that was being undone
+    is undone, whatever is said.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.resume
+        salt-run hecate.resume finish
+
+    Required access: write on the store and on every system.
+    """
+    return _run(lambda: _estate().resume(how))
 
 
 def show(deployment):
@@ -156,7 +327,7 @@ def unlock(reason):
     """
     Take the lock away from whoever holds it. The deploy that held it is undone by the next one.
 
-    reason: kept in the history.
+    reason: kept in the audit.
 
     CLI Example:
 
@@ -248,11 +419,41 @@ def rotations(which=None):
     return _run(lambda: _estate().rotations(which))
 
 
-def steps(allow=()):
+def drift(systems=None, form="text", act=False, heal=None, adopt=None, reset=None):
+    """
+    What at the systems is neither as it was deployed nor as pillar wants it, and who moved. Alone it only tells.
+
+    systems: only these, a list or with commas between. form: ``text`` or ``data``.
+    act: do what pillar's ``hecate:drift`` says about each system: report, heal or adopt.
+    heal: put these systems back to what the last deployment wanted, where only somebody's hand has moved them.
+    adopt: take the live state of these systems into pillar. reset: heal these systems again, whose breaker is open.
+    Exit codes: 0 no drift (left), 2 drift, 1 error, also where a target could not be looked at.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run hecate.drift
+        salt-run hecate.drift systems=caddy form=data --out json
+        salt-run hecate.drift act=True
+        salt-run hecate.drift heal=caddy
+        salt-run hecate.drift reset=caddy
+
+    Required access: read on every system; to heal, write on them and on the store.
+    """
+    named = hecate_estate.words({"systems": systems, "heal": heal, "adopt": adopt, "reset": reset})
+    code, told = hecate_estate.outcome(lambda: _estate({}).drift(form, act=bool(act), **named))
+    if code == 0:
+        told, code = told
+    __context__["retcode"] = code
+    return {"error" if code == 1 else "drift": told, "retcode": code}
+
+
+def steps(asked=None):
     """
     What orch/hecate/deploy.sls is rendered from: a fresh transaction id, and target by target a step.
 
-    allow: overrides for the plans, as the command line gave them.
+    asked: what the command line asked, as ``deploy`` takes it.
 
     CLI Example:
 
@@ -262,12 +463,15 @@ def steps(allow=()):
 
     Required access: none.
     """
-    return _run(lambda: _estate().steps(allow))
+    return _run(lambda: _estate(asked or {}).steps())
 
 
-def preflight():
+def preflight(transaction="", problem="", plan=""):
     """
     Refuse a deploy before anything is read or written: pillar, targets. Says what is wrong with authentik's version.
+
+    transaction: of the deploy that it is part of.
+    problem: what kept that deploy from being laid out. plan: what it is about to do.
 
     CLI Example:
 
@@ -277,12 +481,14 @@ def preflight():
 
     Required access: none.
     """
-    return _run(lambda: _estate().preflight())
+    return _run(lambda: _estate().preflight(transaction, problem, plan))
 
 
-def begin(transaction):
+def begin(transaction, after=None):
     """
     Take the lock and open the deploy. What an earlier, dead deploy left half done is undone first.
+
+    after: the fence that its steps were planned after, as ``steps`` told it; refused if somebody had the lock since.
 
     CLI Example:
 
@@ -292,7 +498,22 @@ def begin(transaction):
 
     Required access: write on the store.
     """
-    return _run(lambda: _estate().begin(transaction))
+    return _run(lambda: _estate().begin(transaction, after))
+
+
+def check_plan(transaction):
+    """
+    Refuse a deploy of a saved plan when pillar or the estate are not as they were; says what has moved.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run state.orch hecate.deploy pillar='{"plan": "p3f9c2a7be1d04c5"}'
+
+    Required access: read on every system and on the store.
+    """
+    return _run(lambda: _estate().check_plan(transaction))
 
 
 def outputs(transaction):

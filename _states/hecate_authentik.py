@@ -5,21 +5,21 @@ Follows https://api.goauthentik.io/. Runs on the proxy minion that holds the API
 """
 
 try:
-    import hecate_salt
+    import hecate_states
 except ImportError:
-    hecate_salt = None
+    hecate_states = None
 
 __virtualname__ = "hecate_authentik"
 
 
 def __virtual__():
-    if hecate_salt is None:
+    if hecate_states is None:
         return False, "hecate_authentik needs Hecate's domain package: salt-pip install saltext-hecate"
     return __virtualname__
 
 
 def _site():
-    return hecate_salt.in_state(__opts__, __salt__, __pillar__)
+    return hecate_states.in_state(__opts__, __salt__, __pillar__)
 
 
 def managed(name, **kwargs):
@@ -36,7 +36,7 @@ def managed(name, **kwargs):
     Required access: view, add, change, delete on application, proxyprovider, group, policybinding;
     view and change on outpost; view on flow.
     """
-    return hecate_salt.managed(_site(), "authentik", name, test=__opts__["test"])
+    return hecate_states.managed(_site(), "authentik", name, test=__opts__["test"])
 
 
 def application_present(name, **kwargs):
@@ -64,7 +64,7 @@ def application_present(name, **kwargs):
 
     Required access: as for managed.
     """
-    return hecate_salt.guard_present(_site(), name, hecate_salt.fields_of(kwargs), test=__opts__["test"])
+    return hecate_states.guard_present(_site(), name, hecate_states.fields_of(kwargs), test=__opts__["test"])
 
 
 def application_absent(name, **kwargs):
@@ -80,7 +80,7 @@ def application_absent(name, **kwargs):
 
     Required access: as for managed.
     """
-    return hecate_salt.guard_absent(_site(), name, test=__opts__["test"])
+    return hecate_states.guard_absent(_site(), name, test=__opts__["test"])
 
 
 def group_present(name, **kwargs):
@@ -98,7 +98,7 @@ def group_present(name, **kwargs):
 
     Required access: view, add, change on group; view on user.
     """
-    return hecate_salt.in_directory(_site(), "groups", name, hecate_salt.fields_of(kwargs), test=__opts__["test"])
+    return hecate_states.in_directory(_site(), "groups", name, hecate_states.fields_of(kwargs), test=__opts__["test"])
 
 
 def group_absent(name, **kwargs):
@@ -114,7 +114,7 @@ def group_absent(name, **kwargs):
 
     Required access: view, delete on group.
     """
-    return hecate_salt.group_absent(_site(), name, test=__opts__["test"])
+    return hecate_states.group_absent(_site(), name, test=__opts__["test"])
 
 
 def service_account_present(name, full_name="", **kwargs):
@@ -131,8 +131,8 @@ def service_account_present(name, full_name="", **kwargs):
 
     Required access: view, add, change on user and token; set_token_key; as superuser.
     """
-    fields = {**hecate_salt.fields_of(kwargs), **({"name": full_name} if full_name else {})}
-    return hecate_salt.in_directory(_site(), "service_accounts", name, fields, test=__opts__["test"])
+    fields = {**hecate_states.fields_of(kwargs), **({"name": full_name} if full_name else {})}
+    return hecate_states.in_directory(_site(), "service_accounts", name, fields, test=__opts__["test"])
 
 
 def service_account_absent(name, **kwargs):
@@ -148,4 +148,4 @@ def service_account_absent(name, **kwargs):
 
     Required access: view, delete on user and token; as superuser.
     """
-    return hecate_salt.account_absent(_site(), name, test=__opts__["test"])
+    return hecate_states.account_absent(_site(), name, test=__opts__["test"])

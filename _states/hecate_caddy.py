@@ -6,21 +6,21 @@ everything else alone; all changes of one apply are one conditional write.
 """
 
 try:
-    import hecate_salt
+    import hecate_states
 except ImportError:
-    hecate_salt = None
+    hecate_states = None
 
 __virtualname__ = "hecate_caddy"
 
 
 def __virtual__():
-    if hecate_salt is None:
+    if hecate_states is None:
         return False, "hecate_caddy needs Hecate's domain package: salt-pip install saltext-hecate"
     return __virtualname__
 
 
 def _site():
-    return hecate_salt.in_state(__opts__, __salt__, __pillar__)
+    return hecate_states.in_state(__opts__, __salt__, __pillar__)
 
 
 def managed(name, **kwargs):
@@ -36,7 +36,7 @@ def managed(name, **kwargs):
 
     Required access: GET and POST on /config/ of Caddy's admin API.
     """
-    return hecate_salt.managed(_site(), "caddy", name, test=__opts__["test"])
+    return hecate_states.managed(_site(), "caddy", name, test=__opts__["test"])
 
 
 def passwords(name, **kwargs):
@@ -54,7 +54,7 @@ def passwords(name, **kwargs):
 
     Required access: ``read`` on each such secret in Vault; GET and POST on /config/ of Caddy's admin API.
     """
-    return hecate_salt.passwords_taken(_site(), name, test=__opts__["test"])
+    return hecate_states.passwords_taken(_site(), name, test=__opts__["test"])
 
 
 def route_present(name, **kwargs):
@@ -76,14 +76,14 @@ def route_present(name, **kwargs):
     """
     low = {"state": "hecate_caddy", "fun": "route_present", "__id__": name, **kwargs, "name": name}
     told = globals()  # of a run; Salt tells nothing where a state function is called by itself
-    run = hecate_salt.Run(
+    run = hecate_states.Run(
         low,
         told.get("__lowstate__") or [],
         told.get("__running__") or {},
         told.get("__context__", {}),
         told.get("__instance_id__", ""),
     )
-    return hecate_salt.routes_present(_site(), run, test=__opts__["test"])
+    return hecate_states.routes_present(_site(), run, test=__opts__["test"])
 
 
 def route_absent(name, **kwargs):
@@ -99,5 +99,5 @@ def route_absent(name, **kwargs):
 
     Required access: GET and POST on /config/ of Caddy's admin API.
     """
-    doomed = hecate_salt.route_of(name)
-    return hecate_salt.absent(_site(), "caddy", name, doomed, f"route:{name}", test=__opts__["test"])
+    doomed = hecate_states.route_of(name)
+    return hecate_states.absent(_site(), "caddy", name, doomed, f"route:{name}", test=__opts__["test"])

@@ -5,21 +5,21 @@ Follows https://docs.hetzner.cloud/reference/cloud#zones. Only rrsets with Hecat
 """
 
 try:
-    import hecate_salt
+    import hecate_states
 except ImportError:
-    hecate_salt = None
+    hecate_states = None
 
 __virtualname__ = "hecate_hetzner_dns"
 
 
 def __virtual__():
-    if hecate_salt is None:
+    if hecate_states is None:
         return False, "hecate_hetzner_dns needs Hecate's domain package: salt-pip install saltext-hecate"
     return __virtualname__
 
 
 def _site():
-    return hecate_salt.in_state(__opts__, __salt__, __pillar__)
+    return hecate_states.in_state(__opts__, __salt__, __pillar__)
 
 
 def managed(name, **kwargs):
@@ -35,7 +35,7 @@ def managed(name, **kwargs):
 
     Required access: an API token with read and write.
     """
-    return hecate_salt.managed(_site(), "hetzner_dns", name, test=__opts__["test"])
+    return hecate_states.managed(_site(), "hetzner_dns", name, test=__opts__["test"])
 
 
 def rrset_present(name, zone, type, records, ttl=None, **kwargs):  # pylint: disable=redefined-builtin
@@ -55,7 +55,7 @@ def rrset_present(name, zone, type, records, ttl=None, **kwargs):  # pylint: dis
 
     Required access: an API token with read and write.
     """
-    return hecate_salt.rrset_present(_site(), "hetzner_dns", name, zone, type, records, ttl, test=__opts__["test"])
+    return hecate_states.rrset_present(_site(), "hetzner_dns", name, zone, type, records, ttl, test=__opts__["test"])
 
 
 def rrset_absent(name, zone, type, **kwargs):  # pylint: disable=redefined-builtin
@@ -73,4 +73,4 @@ def rrset_absent(name, zone, type, **kwargs):  # pylint: disable=redefined-built
 
     Required access: an API token with read and write.
     """
-    return hecate_salt.rrset_absent(_site(), "hetzner_dns", name, zone, type, test=__opts__["test"])
+    return hecate_states.rrset_absent(_site(), "hetzner_dns", name, zone, type, test=__opts__["test"])

@@ -5,21 +5,21 @@ Follows https://developer.hashicorp.com/nomad/api-docs. A job counts as applied 
 """
 
 try:
-    import hecate_salt
+    import hecate_states
 except ImportError:
-    hecate_salt = None
+    hecate_states = None
 
 __virtualname__ = "hecate_nomad"
 
 
 def __virtual__():
-    if hecate_salt is None:
+    if hecate_states is None:
         return False, "hecate_nomad needs Hecate's domain package: salt-pip install saltext-hecate"
     return __virtualname__
 
 
 def _site():
-    return hecate_salt.in_state(__opts__, __salt__, __pillar__)
+    return hecate_states.in_state(__opts__, __salt__, __pillar__)
 
 
 def managed(name, **kwargs):
@@ -35,4 +35,4 @@ def managed(name, **kwargs):
 
     Required access: namespace capabilities list-jobs, read-job and submit-job.
     """
-    return hecate_salt.managed(_site(), "nomad", name, test=__opts__["test"])
+    return hecate_states.managed(_site(), "nomad", name, test=__opts__["test"])

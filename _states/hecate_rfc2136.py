@@ -5,21 +5,21 @@ Follows https://www.rfc-editor.org/rfc/rfc2136. Only rrsets with Hecate's mark b
 """
 
 try:
-    import hecate_salt
+    import hecate_states
 except ImportError:
-    hecate_salt = None
+    hecate_states = None
 
 __virtualname__ = "hecate_rfc2136"
 
 
 def __virtual__():
-    if hecate_salt is None:
+    if hecate_states is None:
         return False, "hecate_rfc2136 needs Hecate's domain package: salt-pip install saltext-hecate"
     return __virtualname__
 
 
 def _site():
-    return hecate_salt.in_state(__opts__, __salt__, __pillar__)
+    return hecate_states.in_state(__opts__, __salt__, __pillar__)
 
 
 def managed(name, **kwargs):
@@ -35,7 +35,7 @@ def managed(name, **kwargs):
 
     Required access: a TSIG key that may transfer and update the zones (BIND: allow-transfer, update-policy).
     """
-    return hecate_salt.managed(_site(), "rfc2136", name, test=__opts__["test"])
+    return hecate_states.managed(_site(), "rfc2136", name, test=__opts__["test"])
 
 
 def rrset_present(name, zone, type, records, ttl=None, **kwargs):  # pylint: disable=redefined-builtin
@@ -55,7 +55,7 @@ def rrset_present(name, zone, type, records, ttl=None, **kwargs):  # pylint: dis
 
     Required access: a TSIG key that may transfer and update the zones (BIND: allow-transfer, update-policy).
     """
-    return hecate_salt.rrset_present(_site(), "rfc2136", name, zone, type, records, ttl, test=__opts__["test"])
+    return hecate_states.rrset_present(_site(), "rfc2136", name, zone, type, records, ttl, test=__opts__["test"])
 
 
 def rrset_absent(name, zone, type, **kwargs):  # pylint: disable=redefined-builtin
@@ -73,4 +73,4 @@ def rrset_absent(name, zone, type, **kwargs):  # pylint: disable=redefined-built
 
     Required access: a TSIG key that may transfer and update the zones (BIND: allow-transfer, update-policy).
     """
-    return hecate_salt.rrset_absent(_site(), "rfc2136", name, zone, type, test=__opts__["test"])
+    return hecate_states.rrset_absent(_site(), "rfc2136", name, zone, type, test=__opts__["test"])

@@ -6,27 +6,53 @@ the history; it can be killed at any point, and the next deploy or rollback carr
 
 from __future__ import annotations
 
-import getpass
+import os
+import pprint
+import socket
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import hecate_calls
+import hecate_progress
 import hecate_salt
-import salt.client
 import salt.pillar
-from hecate import model, rights, wiring
+import salt.runner
+import salt.utils.user
+from hecate import estate_text, history, model, orchestrated, rights, wiring
+from hecate.drifts import Drifts
+from hecate.drifts import told as drift_told
 from hecate.errors import HecateError
+from hecate.estate_plan import EstatePlan
+from hecate.order import Order, packed
+from hecate.planning import Planning, words_of
+from hecate.progress import BEGUN, DONE, FAILED, OVER, moment
+from hecate.request import Request, listed
+from hecate.returning import returned
 from hecate.rights import text as shown_rights
 from hecate.rotations import Rotations
 from hecate.rotations import table as rotation_table
-from hecate.store.deployments import COMMITTING, DONE, FAILED, RUNNING, UNDONE, Deployment, Deployments
-from hecate.verify import table, verify
+from hecate.store.audit import Audit
+from hecate.store.deployments import Deployment, Deployments
+from hecate.targets import Crew, Part, Step, silence, steps_of
+from hecate.transactions import Actor, Transactions
+from hecate.verification import Report, Verification, run
+from hecate.verification.crew import is_here
+from hecate.verification.scope import named
 
 CONTROLLER = "hecate-controller"
-RECORDS = ("hetzner_dns", "rfc2136")  # systems whose deletions wait until the routes are gone
-WAIT = 20  # seconds between two looks whether a target still works on its call
+RENDERED: dict[str, dict[str, Any]] = {}
+"""By transaction: pillar as the deploys that this process conducts go by it."""
+ACTING: dict[str, set[str]] = {}
+"""By transaction: the targets that had something to do when it was planned; only they can have changed something."""
+PARSED: list[tuple[Any, model.Estate]] = []
+"""The last pillar that was checked, and what it says: a thousand routes take a third of a second."""
+NOT_ASKED = "its version could not be asked: "
+NOTHING = "nothing to do"
 
 
 def outcome(call: Callable[[], Any]) -> tuple[int, Any]:
@@ -37,36 +63,52 @@ def outcome(call: Callable[[], Any]) -> tuple[int, Any]:
         return 1, str(err)
 
 
-@dataclass(frozen=True)
-class Step:
-    """One target of a deploy: what it is called, which minion does it, and for which system."""
-
-    name: str
-    minion: str
-    system: str
-
-    def part(self, hold: str = "", name: str = "") -> dict[str, str]:
-        """Its part in a deploy; hold: "deletions" leaves what is to go for a later part of the same target."""
-        return {"name": name or self.name, "minion": self.minion, "system": self.system, "hold": hold}
-
-    @property
-    def module(self) -> str:
-        return f"hecate_{self.system}"
+def words(given: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Lists as a command line gives them, also with commas between; without those that are empty."""
+    return {name: listed(value) for name, value in given.items() if value}
 
 
 class Master:
-    """opts: the master's. pillar: what the command line gave in ``pillar=``, if anything."""
+    """opts: the master's. extra: what the command line gave in ``pillar=``. user, jid: as Salt tells a runner."""
 
-    def __init__(self, opts: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
+    def __init__(self, opts: Mapping[str, Any], extra: Mapping[str, Any], user: str = "", jid: str = "") -> None:
+        self._actor = Actor(_user(opts, user), socket.gethostname(), jid)
         self._opts, self._extra = dict(opts), dict(extra or {})
         self._controller = str(opts.get("hecate_minion", CONTROLLER))
         self._rendered: dict[str, Any] | None = None
+        self._deploy = ""
+
+    def of(self, transaction: str) -> Master:
+        """The same, as part of a deploy: all of its steps go by one rendering of the pillar."""
+        self._deploy = transaction
+        return self
 
     # Looking
 
     @property
     def pillar(self) -> dict[str, Any]:
-        """The controller's pillar, rendered anew once a call. Raises what its SLS says is wrong."""
+        """What is wanted: pillar as it is now, or as the deployment had it that is to be returned to."""
+        return self._wanted if self._returning else self._today
+
+    @cached_property
+    def _wanted(self) -> dict[str, Any]:
+        return Order(pillar=packed(self._returning)).wanted(self._today)
+
+    @cached_property
+    def _returning(self) -> dict[str, Any]:
+        """The pillar of the deployment to return to; empty for none. Raises HecateError for one that can't be."""
+        name = str(self._extra.get("to") or "")
+        if not name:
+            return {}
+        record = dict(self._deployments.get(name).pillar)
+        returned(record, self._today.get("hecate") or {}, name)
+        return record
+
+    @property
+    def _today(self) -> dict[str, Any]:
+        """The controller's pillar, rendered once a call, and once a deploy. Raises what its SLS says is wrong."""
+        if self._rendered is None and self._deploy in RENDERED:
+            self._rendered = RENDERED[self._deploy]
         if self._rendered is None:
             compiler = salt.pillar.get_pillar(
                 self._opts, {"id": self._controller}, self._controller, self._opts.get("saltenv") or "base"
@@ -75,55 +117,94 @@ class Master:
             if rendered.get("_errors"):
                 raise HecateError("the pillar does not render:\n" + "\n".join(map(str, rendered["_errors"])))
             self._rendered = rendered
+            if self._deploy:
+                RENDERED[self._deploy] = rendered
         return self._rendered
+
+    @property
+    def _estate(self) -> model.Estate:
+        """What is wanted, checked. Raises InvalidPillar with every problem."""
+        wanted = self.pillar
+        if not PARSED or PARSED[0][0] is not wanted:
+            PARSED[:] = [(wanted, model.parse(wanted))]
+        return PARSED[0][1]
 
     def validated(self) -> str:
         """That it is good, and what of it has no effect. Raises InvalidPillar with every problem."""
-        notices = model.parse(self.pillar).notices()
+        notices = self._estate.notices()
         return "\n".join(["the pillar is good", *(f"  note: {text}" for text in notices)])
 
-    def plan(self, form: str) -> tuple[Any, int]:
-        """The plans, and 0 for nothing to do or 2 for changes."""
+    # Plans
+
+    def plan(self, form: str, save: bool) -> tuple[Any, int]:
+        """The plan for what was asked, and 0 for nothing to do or 2 for changes."""
         self.validated()
-        answers = {step.name: self._call(step, f"{step.module}.plan") for step in self._steps()}
-        errors = [f"{name}: {answer}" for name, answer in answers.items() if not isinstance(answer, Mapping)]
-        if errors:
-            raise HecateError("\n".join(errors))
-        plans = {name: answer["plan"] for name, answer in answers.items()}
-        code = 2 if any(plan["changes"] or plan.get("pending") for plan in plans.values()) else 0
-        if form == "data":
-            return plans, code
-        return "\n".join(f"{name}\n  " + answer["text"].replace("\n", "\n  ") for name, answer in answers.items()), code
+        planning = self._planning
+        found = planning.make(words_of(self._request))
+        if save and found:
+            planning.save(found)
+        return estate_text.formed(found, form), 2 if found else 0
+
+    def plans(self) -> list[str]:
+        """Those that are kept, newest first."""
+        return [
+            f"{plan.digest}  {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(plan.made))}  {plan.user}  "
+            f"{estate_text.headline(plan)}"
+            for plan in self._planning.listed()
+        ] or ["no plan is kept"]
+
+    def show_plan(self, digest: str, form: str) -> Any:
+        return estate_text.formed(self._planning.saved(digest), form)
+
+    def check_plan(self, transaction: str) -> str:
+        """Raises PlanMoved unless what a deploy would do now is what was planned."""
+        return self.of(transaction)._step(transaction, "as planned", lambda: self._planning.check(self._request))
 
     def status(self) -> dict[str, Any]:
         deployments, last = self._deployments, self._deployments.history(1)
         return {
             "lock": str(deployments.holder() or "free"),
-            "last deploy": _line(last[0]) if last else "none",
+            "last deploy": history.line(last[0]) if last else "none",
             "targets": {step.name: self._condition(step) for step in self._steps()},
         }
 
     def _condition(self, step: Step) -> str:
         """Whether a target answers, and what it has open."""
-        answer = self._call(step, "hecate.transactions", step.system)
+        answer = self._crew.ask(step, "hecate.transactions", step.system)
         if not isinstance(answer, list):
             return f"DOES NOT ANSWER: {answer}"
         return f"{step.minion} answers" + (f", has open: {', '.join(answer)}" if answer else "")
 
-    def verify(self) -> str:
-        """Raises HecateError with the whole table when a probe fails."""
-        estate = model.parse(self.pillar)
-        edges = [s for s in self._steps() if s.system == "caddy"]
-        roots: dict[str, str] = {}
-        if "internal" in (estate.caddy.issuer, *(route.tls.issuer for route in estate.routes.values())):
-            roots = {s.minion: str(self._call(s, f"{s.module}.root_certificate")) for s in edges}
-        probes = verify(estate, roots)
-        if not all(probe.good for probe in probes):
-            raise HecateError(table(probes))
-        return table(probes)
+    def verify(self, transaction: str = "", routes: Sequence[str] = (), form: str = "text") -> tuple[Any, int]:
+        """The table or its data, and 1 where a probe failed. Raises HecateError where nothing could be asked."""
+        found: list[Report] = []
+        self.of(transaction)
 
-    def history(self, count: int) -> list[str]:
-        return [_line(d) for d in self._deployments.history(count)] or ["nothing has been deployed yet"]
+        def told() -> str:
+            found.append(self._verified(transaction, routes))
+            if not found[0].good:
+                raise HecateError(found[0].text())
+            return found[0].text()
+
+        try:
+            text, code = self._step(transaction, "verify", told), 0
+        except HecateError as err:
+            if not found:
+                raise
+            text, code = str(err), 1
+        return found[0].data() if form == "data" else text, code
+
+    def _verified(self, transaction: str, routes: Sequence[str]) -> Report:
+        estate = self._estate
+        if transaction and self._planning.note(self._request):
+            # A part of pillar was deployed: what else it says is not true yet.
+            estate = model.parse(self._planning.recorded(self._request))
+        secrets = wiring.resolver(estate, hecate_salt.keeper(self._opts, {}))
+        acting = ACTING.get(transaction)
+        asked = Verification(
+            estate, self._crew, self._steps(), lambda task: run(task, secrets.value), is_here, acting
+        )
+        return asked.verify(transaction, named(routes))
 
     def show(self, deployment: str) -> dict[str, Any]:
         found = self._deployments.get(deployment)
@@ -131,7 +212,7 @@ class Master:
 
     def rights(self, holder: str | None, form: str) -> Any:
         """The least that a target needs, or all of them; asks no system. Raises InvalidPillar."""
-        estate = model.parse(self.pillar)
+        estate = self._estate
         found = (rights.of(estate, holder),) if holder else rights.needed(estate)
         return shown_rights.data(found) if form == "json" else shown_rights.text(found)
 
@@ -142,9 +223,12 @@ class Master:
         found, deployments = self._rotations, self._deployments
         listed = found.names(which)
         transaction = f"{hecate_salt.new_transaction()}-rotation"
-        deployments.acquire(transaction, _user(self._opts))
+        deployments.acquire(transaction, self._actor.user)
         try:
-            return found.run(listed, immediate=immediate, only_due=only_due)
+            self._audit.tell_of("rotation begun", transaction, note=", ".join(listed))
+            told = found.run(listed, immediate=immediate, only_due=only_due)
+            self._audit.tell_of("rotation done", transaction)
+            return told
         finally:
             deployments.release(transaction)
 
@@ -158,220 +242,291 @@ class Master:
 
     @property
     def _rotations(self) -> Rotations:
-        return Rotations(model.parse(self.pillar), self._called)
+        return Rotations(self._estate, self._crew.call)
+
+    # Drift
+
+    def drift(
+        self,
+        form: str,
+        systems: Sequence[str] = (),
+        *,
+        act: bool = False,
+        heal: Sequence[str] = (),
+        adopt: Sequence[str] = (),
+        reset: Sequence[str] = (),
+    ) -> tuple[Any, int]:
+        """What was found, or done; and 0 for no drift, 2 for drift, 1 where a target could not be looked at."""
+        self.validated()
+        if form not in ("text", "data"):
+            raise HecateError(f"form is one of text, data, not {form!r}")
+        drifts, named = self._drifts, [*systems, *heal, *adopt]
+        did = [f"{s}: {'healed again from now on' if drifts.breaker.reset(s) else 'nothing to reset'}" for s in reset]
+        if reset and not (act or heal or adopt):
+            return "\n".join(did), 0
+        found = drifts.look(named)
+        did += drifts.act(found) if act else []
+        did += [*(drifts.heal(found, heal) if heal else []), *(drifts.adopt(found, adopt) if adopt else [])]
+        self._rendered = None if did else self._rendered
+        left = self._drifts.look(named) if did else found
+        return drift_told(found, left, did, form), left.code
+
+    @property
+    def _drifts(self) -> Drifts:
+        access, cache = model.parse_access(self.pillar), Path(self._opts["cachedir"])
+        return Drifts(
+            self.pillar,
+            self._steps(),
+            self._crew,
+            self._deployments,
+            lambda steps: replace(self._transactions, steps=steps),
+            wiring.breaker(access, cache, hecate_salt.keeper(self._opts, {})),
+            self._proved,
+            lambda about, data: hecate_salt.on_own_bus(self._opts)(
+                f"hecate/drift/{access.environment}/{about}", dict(data)
+            ),
+            hecate_salt.new_transaction,
+            self._opts["pillar_roots"].get(self._opts.get("saltenv") or "base", []),
+        )
+
+    def _proved(self, pillar: Mapping[str, Any]) -> object:
+        """That an earlier deployment's pillar is what visitors see. Raises HecateError with the whole table."""
+        other = Master(self._opts, {})
+        other._rendered = {**self.pillar, **pillar}
+        found = other._verified("", ())
+        if not found.good:
+            raise HecateError(found.text())
+        return found
 
     # The steps of a deploy
 
-    def steps(self, allow: Sequence[str] = ()) -> dict[str, Any]:
+    def steps(self) -> dict[str, Any]:
         """Rendered before preflight, so a wrong pillar must not break it: preflight then tells."""
+        transaction = hecate_salt.new_transaction()
         try:
-            listed = self._steps()
-        except HecateError:
-            listed = []
-        return {
-            "transaction": hecate_salt.new_transaction(),
-            "allow": [allow] if isinstance(allow, str) else list(allow),
-            "targets": _parts(listed),
-        }
+            planning, request = self.of(transaction)._planning, self._request
+            record = packed(self._returning) if self._returning else ""
+            # While somebody deploys, or what he left is still to be undone, nobody knows who will have nothing to do.
+            after = None if self._patience else self._deployments.settled()
+            ahead = planning.ahead(request, record) if after is not None or request.plan else None
+            told = planning.parts(request, transaction, ahead)
+            parts = [_part(part, replace(order, pillar=record)) for part, order in told]
+        except HecateError as err:
+            return {"transaction": transaction, "targets": [], "problem": str(err), "plan": "", "after": None}
+        ACTING[transaction] = {part.step.name for part, _ in told}
+        # A saved one is weighed, and compared, once the lock is held.
+        made, after = (None, None) if request.plan else (ahead, after if ahead is not None else None)
+        problem = "\n".join(f"{name}: {why}" for name, why in made.unsafe) if made is not None else ""
+        plan = estate_text.headline(made) if made is not None else ""
+        return {"transaction": transaction, "targets": parts, "problem": problem, "plan": plan, "after": after}
 
-    def preflight(self) -> str:
+    def preflight(self, transaction: str = "", problem: str = "", plan: str = "") -> str:
+        self.of(transaction)
+        if transaction:
+            hecate_progress.follow(self._opts, transaction)
+            self._tell(transaction, "", BEGUN, self._request.message)
+        return self._step(transaction, "preflight", lambda: self._preflight(problem, plan))
+
+    def _preflight(self, problem: str, plan: str) -> str:
+        """problem: what kept the steps of the deploy from being told. plan: what it is about to do."""
         self.validated()
+        if problem:
+            raise HecateError(problem)
         minions = sorted({s.minion for s in self._steps()})
-        alive = self._client.cmd(minions, "test.ping", tgt_type="list", timeout=15)
-        silent = [m for m in minions if not alive.get(m)]
+        # Who told its plan a moment ago is there.
+        asked: dict[str, Any] = {} if plan else {m: (Step(m, m, ""), "test.ping", ()) for m in minions}
+        guarding = [step for step in self._steps() if step.system == "authentik"]
+        asked |= {step.minion: (step, f"{step.module}.warnings", ()) for step in guarding}
+        told = self._crew.ask_each(asked)
+        silent = [minion for minion in asked if told[minion] == silence(minion)]
         if silent:
             raise HecateError(f"these targets do not answer: {', '.join(silent)}; are their minions running?")
-        return "\n".join([f"pillar is good; {len(minions)} minions answer", *self._warnings()])
+        # What is known against the versions that are out there is told, and no reason to stop.
+        known = {step.name: told[step.minion] for step in guarding}
+        warned = {name: found if isinstance(found, list) else [NOT_ASKED + found] for name, found in known.items()}
+        first = "; ".join(filter(None, [f"pillar is good; {len(minions)} minions answer", plan]))
+        return "\n".join([first, *(f"  warning: {name}: {text}" for name, texts in warned.items() for text in texts)])
 
-    def _warnings(self) -> list[str]:
-        """What is known against the versions that are out there: told, and no reason to stop."""
-        found = []
-        for step in self._steps():
-            if step.system == "authentik":
-                answer = self._call(step, f"{step.module}.warnings")
-                told = answer if isinstance(answer, list) else [f"its version could not be asked: {answer}"]
-                found += [f"  warning: {step.name}: {text}" for text in told]
-        return found
+    def begin(self, transaction: str, after: int | None = None) -> str:
+        self.of(transaction)
 
-    def begin(self, transaction: str) -> str:
-        deployments = self._deployments
-        deployments.acquire(transaction, _user(self._opts))
-        lines = [self._finish(left) for left in [deployments.unfinished()] if left and left.id != transaction]
-        targets = tuple(asdict(step) for step in self._steps())
-        deployments.save(
-            Deployment(
-                transaction,
-                RUNNING,
-                _user(self._opts),
-                time.time(),
-                message=str(self._extra.get("message", "")),
-                targets=targets,
-                pillar=model.storable(self.pillar),
-            )
-        )
-        return "\n".join([*lines, f"deploy {transaction} has begun"])
+        def begin() -> str:
+            asked = self._request
+            return self._transactions.begin(transaction, self.pillar, asked.message, asked.to_json(), after)
+
+        return self._step(transaction, "begin", begin)
 
     def outputs(self, transaction: str) -> str:
-        for step in self._steps():
-            if step.system == "terraform":
-                found = self._call(step, f"{step.module}.outputs")
-                if not isinstance(found, Mapping):
-                    raise HecateError(f"Terraform's outputs: {found}")
-                deployments = self._deployments
-                former = {"former outputs": deployments.outputs()}
-                deployments.update(transaction, steps={**deployments.get(transaction).steps, **former})
-                deployments.save_outputs(found)
-                return "outputs in pillar: " + (", ".join(sorted(found)) or "none")
-        return "no Terraform in pillar"
+        told = self.of(transaction)._step(transaction, "outputs", lambda: self._transactions.outputs(transaction))
+        RENDERED.pop(transaction, None)  # they are part of it
+        return told
 
     def record(self, transaction: str) -> str:
-        """First the decision, then its effects: whoever finds COMMITTING carries on committing."""
-        deployments = self._deployments
-        deployments.update(transaction, status=COMMITTING, pillar=model.storable(self.pillar))
-        self._commit(transaction)
-        return f"deploy {transaction} is done"
+        def record() -> str:
+            planning = self._planning
+            note = planning.note(self._request)
+            return self._transactions.record(transaction, planning.recorded(self._request), note)
+
+        told = self.of(transaction)._step(transaction, "record", record)
+        self._over(transaction, told)
+        return told
 
     def rollback(self, transaction: str | None, reason: str) -> str:
-        deployments = self._deployments
-        standing = [d.id for d in deployments.history(1000) if d.status != UNDONE]
-        if transaction is None and not standing:
-            return "nothing is deployed that could be undone"
-        transaction = transaction or standing[0]
-        if transaction not in standing:
-            deployments.release(transaction)
-            return f"deploy {transaction} had not begun, or is undone already; nothing to undo"
-        if standing[0] != transaction:
-            raise HecateError(f"{standing[0]} was deployed after {transaction}; roll that back first")
-        deployments.acquire(transaction, _user(self._opts))
-        lines = self._undo(deployments.get(transaction), reason)
-        deployments.release(transaction)
-        return "\n".join(lines)
+        followed = transaction or ""
+        try:
+            told = self._step(followed, "rollback", lambda: self._transactions.rollback(transaction, reason))
+        except HecateError as err:
+            self._over(followed, f"NOT everything could be put back: {str(err).splitlines()[-1]}")
+            raise
+        self._over(followed, told.splitlines()[-1])
+        return told
+
+    def deploy(self) -> str:
+        """The whole orchestration; what became of each target. Raises HecateError with what failed."""
+        asked = {"mods": "hecate.deploy", "pillar": self._request.to_json()}
+        call = {"arg": [], "kwarg": asked, "__user__": salt.utils.user.get_specific_user()}
+        with salt.runner.RunnerClient(self._opts) as client:
+            answer = client.low("state.orchestrate", call, print_event=False)
+        done, failed = orchestrated.told(answer)
+        if failed:
+            raise HecateError("\n".join(failed))
+        return "\n".join(text for text in done if not text.endswith(NOTHING)) or NOTHING
+
+    # What a deploy tells of itself
+
+    def _step(self, transaction: str, name: str, call: Callable[[], str]) -> str:
+        """A step that the master does itself. transaction: empty where nobody follows."""
+        self._tell(transaction, name, BEGUN)
+        try:
+            told = call()
+        except HecateError as err:
+            self._tell(transaction, name, FAILED, err)
+            raise
+        self._tell(transaction, name, DONE, told)
+        return told
+
+    def _tell(self, transaction: str, step: str, status: str, text: object = "") -> None:
+        if transaction:
+            hecate_progress.fire(self._opts, moment(transaction, step, status, text))
+
+    def _over(self, transaction: str, text: str) -> None:
+        self._tell(transaction, "", OVER, text)
+        hecate_progress.finish(transaction)
+        RENDERED.pop(transaction, None)
+        ACTING.pop(transaction, None)
+
+    def watch(self, transaction: str | None) -> str:
+        """Show a deploy of this master, from its first step on: the one that is under way, else the last."""
+        known = [transaction] if transaction else [d.id for d in self._deployments.history(1)]
+        holder = self._deployments.holder()
+        wanted = holder.transaction if holder and not transaction else next(iter(known), "")
+        if not wanted:
+            return "nothing has been deployed yet"
+
+        def is_alive() -> bool:
+            now = self._deployments.holder()
+            return now is not None and now.transaction == wanted
+
+        hecate_progress.watch(self._opts, wanted, is_alive, sys.stderr)
+        return history.line(self._deployments.get(wanted))
 
     def unlock(self, reason: str) -> str:
-        holder = self._deployments.holder()
-        if holder is None:
-            return "the lock is free"
-        self._deployments.release(holder.transaction)
-        known = [d for d in self._deployments.history(50) if d.id == holder.transaction]
-        for deployment in known:
-            note = f"unlocked by {_user(self._opts)}: {reason}"
-            self._deployments.update(deployment.id, message=f"{deployment.message}; {note}".lstrip("; "))
-        return f"taken from {holder}"
+        return self._transactions.unlock(reason)
+
+    # History
+
+    def resume(self, how: str | None) -> str:
+        """What a deploy left that was cut off is finished or undone, as pillar or `how` says. Raises HecateError."""
+        chosen = how or model.parse_access(self._today).transactions.interrupted
+        if chosen not in ("undo", "finish"):
+            raise HecateError(f"an interrupted deploy is either undone or finished, not {chosen!r}")
+
+        def finish(left: Deployment) -> str:
+            asked = {k: v for k, v in left.request.items() if k != "to"}
+            request = Request.of({**asked, "to": left.id, "message": f"finishing {left.id}"})
+            return Master(self._opts, request.to_json(), self._actor.user, self._actor.jid).deploy()
+
+        return self._transactions.resume(chosen, finish)
+
+    def history(self, count: int, form: str, file: str | None) -> Any:
+        """Newest first. form: text, data or jsonl; file: where JSON lines go, mode 0600."""
+        found = self._deployments.history(count)
+        if form == "text" and not file:
+            return [history.line(d) for d in found] or ["nothing has been deployed yet"]
+        return history.exported([history.row(d) for d in found], form, file)
+
+    def audited(self, form: str, file: str | None, against: str | None) -> Any:
+        """What the chain says of itself. Raises HecateError with all that is wrong with it."""
+        audit = self._audit
+        entries = audit.entries()
+        if form != "text" or file:
+            return history.exported(history.entries(entries), form, file)
+        problems = audit.problems(list(self._deployments.newest()), history.read(against) if against else [])
+        if problems:
+            raise HecateError("\n".join(["the history is NOT as it was written:", *(f"  {text}" for text in problems)]))
+        last = f"; the last is {history.entry_line(entries[-1])}, hash {entries[-1].hash}" if entries else ""
+        return f"the history is whole: {len(entries)} entries{last}"
 
     # Below the surface
 
     @property
-    def _client(self) -> Any:
-        return salt.client.get_local_client(mopts=self._opts)
-
-    @property
     def _deployments(self) -> Deployments:
         keeper = hecate_salt.keeper(self._opts, {})
-        return wiring.deployments(model.parse_access(self.pillar), Path(self._opts["cachedir"]), keeper)
+        return wiring.deployments(model.parse_access(self._today), Path(self._opts["cachedir"]), keeper)
+
+    @property
+    def _audit(self) -> Audit:
+        keeper, cache = hecate_salt.keeper(self._opts, {}), Path(self._opts["cachedir"])
+        return wiring.audit(model.parse_access(self._today), cache, keeper, self._actor.user, self._actor.host)
+
+    @property
+    def _request(self) -> Request:
+        """What the command line asked. Raises HecateError for words that nobody knows."""
+        return Request.of(self._extra)
+
+    @property
+    def _planning(self) -> Planning:
+        kept = wiring.plans(
+            model.parse_access(self.pillar), Path(self._opts["cachedir"]), hecate_salt.keeper(self._opts, {})
+        )
+        protected = sorted(host for guard in self._estate.guards.all for host in guard.hosts)
+        return Planning(self.pillar, self._steps(), self._crew, self._deployments, kept, self._actor.user, protected)
+
+    @property
+    def _patience(self) -> float:
+        """Seconds that a deploy waits for the lock."""
+        return float(self._extra.get("wait") or model.parse_access(self._today).transactions.wait)
+
+    @property
+    def _transactions(self) -> Transactions:
+        wait, kept = self._patience, model.parse_access(self._today).history
+        here = (self._deployments, self._crew, self._steps(), self._actor, self._audit)
+        return Transactions(*here, wait, kept.keep, kept.days)
 
     def _steps(self) -> list[Step]:
-        """Targets in the order of a deploy; only systems that pillar mentions."""
-        raw = self.pillar.get("hecate") or {}
-        targets = model.parse({"hecate": {"targets": raw.get("targets") or {}}}).targets
-        edges = targets.caddy or tuple(raw.get("edges") or ())
-        single = {
-            "terraform": targets.controller,
-            "nomad": targets.controller,
-            "authentik": targets.authentik,
-            "hetzner_dns": targets.dns,
-            "rfc2136": targets.dns if _dynamic(raw) else "",
-        }
-        listed = [Step(system, minion, system) for system, minion in single.items() if minion and raw.get(system)]
-        return listed + [Step(edge, edge, "caddy") for edge in edges]
+        return steps_of(self.pillar.get("hecate") or {})
 
-    def _called(self, minion: str, function: str, *args: Any) -> Any:
-        return self._call(Step(minion, minion, ""), function, *args)
-
-    def _call(self, step: Step, function: str, *args: Any) -> Any:
-        """One function on one target: its return, or an error text."""
-        answer = self._client.cmd(step.minion, function, list(args), timeout=WAIT, full_return=True)
-        found = answer.get(step.minion)
-        if not isinstance(found, Mapping):
-            return f"{step.minion} does not answer; is its minion running?"
-        return found["ret"]
-
-    def _finish(self, left: Deployment) -> str:
-        """An earlier deploy whose master died: decided ones are carried through, others undone."""
-        if left.status == COMMITTING:
-            self._commit(left.id)
-            return f"deploy {left.id} had succeeded when it was cut off; it was completed"
-        return "\n".join(self._undo(left, "its deploy was cut off"))
-
-    def _commit(self, transaction: str) -> None:
-        for step in self._still_managed(self._deployments.get(transaction)):
-            answer = self._call(step, "hecate.commit", step.system, transaction)
-            if answer is not True:
-                raise HecateError(f"{step.name}: its journal could not be closed: {answer}; run the deploy again")
-        self._deployments.update(transaction, status=DONE, ended=time.time())
-        self._deployments.release(transaction)
-
-    def _undo(self, deployment: Deployment, reason: str) -> list[str]:
-        """Every target in reverse order; one that fails does not keep the others from being undone."""
-        lines = [f"rolling back deploy {deployment.id} ({reason})"]
-        answers = {s.name: self._undone(s, deployment.id) for s in reversed(self._still_managed(deployment))}
-        failed = [name for name, answer in answers.items() if not isinstance(answer, list)]
-        for name, answer in answers.items():
-            what = f"FAILED: {answer}" if name in failed else ", ".join(answer) or "nothing to put back"
-            lines.append(f"  {name}: {what}")
-        lost = [target["name"] for target in deployment.targets if target["name"] not in answers]
-        lines += [f"  {name}: no longer in pillar; left as it is" for name in lost]
-        if "former outputs" in deployment.steps:
-            self._deployments.save_outputs(deployment.steps["former outputs"])
-        status, steps = FAILED if failed else UNDONE, {**deployment.steps, **answers}
-        self._deployments.update(deployment.id, status=status, ended=time.time(), error=reason, steps=steps)
-        if failed:
-            again = f"salt-run hecate.rollback {deployment.id}"
-            raise HecateError("\n".join([*lines, f"NOT undone: {', '.join(failed)}; mend and run: {again}"]))
-        return [*lines, "everything is as it was before" if not lost else f"all is undone but {', '.join(lost)}"]
-
-    def _undone(self, step: Step, transaction: str) -> Any:
-        """The ids that were put back, or why not."""
-        return self._call(step, "hecate.rollback", step.system, transaction)
-
-    def _still_managed(self, deployment: Deployment) -> list[Step]:
-        """The deployment's targets that pillar still has: taking one out is how a dead one is given up."""
-        present = self._steps()
-        return [step for step in _targets(deployment) if step in present]
+    @property
+    def _crew(self) -> Crew:
+        return hecate_calls.Minions(self._opts)
 
 
-def _targets(deployment: Deployment) -> list[Step]:
-    """The targets as they were when it began, in their order."""
-    return [Step(**target) for target in deployment.targets]
+def _part(part: Part, order: Order) -> dict[str, Any]:
+    """A part as deploy.sls wants it; run: what its target finds under hecate_run."""
+    return {"name": part.name, "minion": part.step.minion, "system": part.step.system, "run": order.to_json()}
 
 
-def _dynamic(raw: Mapping[str, Any]) -> bool:
-    """Whether a zone of this (unchecked) pillar is served by one of hecate:rfc2136."""
-    found = raw.get("dns")
-    dns = found if isinstance(found, Mapping) else {}
-    zones = dns.get("zones") or {}
-    rows = [(zones[name] if isinstance(zones, Mapping) else None) for name in zones]
-    used = [(row.get("provider") if isinstance(row, Mapping) else None) or dns.get("provider") for row in rows]
-    return any(name in used for name in raw.get("rfc2136") or ())
+def shown(data: Any, opts: Mapping[str, Any]) -> str:
+    """What the outputter prints of a runner's answer; colours as Salt's options and NO_COLOR say."""
+    told = data.get("plan", data.get("error")) if isinstance(data, Mapping) else data
+    if isinstance(told, Mapping) and "targets" in told:
+        colour = bool(opts.get("color")) and not os.environ.get("NO_COLOR")
+        return estate_text.text(EstatePlan.from_json(told), colour=colour)
+    return told if isinstance(told, str) else pprint.pformat(data)
 
 
-def _parts(steps: Sequence[Step]) -> list[dict[str, str]]:
-    """Targets in the order of a deploy. A record is there before its route, and goes after it.
-
-    Both parts of a DNS target are one transaction in one journal. A rollback puts it back where its first
-    part stands: after the edges, so new records outlive their routes there too.
-    """
-    edges = any(step.system == "caddy" for step in steps)
-    late = [step for step in steps if edges and step.system in RECORDS]
-    first = [step.part("deletions" if step in late else "") for step in steps]
-    return first + [step.part(name=f"{step.name} deletions") for step in late]
-
-
-def _line(deployment: Deployment) -> str:
-    started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(deployment.started))
-    took = f", {deployment.ended - deployment.started:.0f} s" if deployment.ended else ""
-    why = "; ".join(part for part in (deployment.message, deployment.error) if part)
-    return f"{deployment.id}  {started}  {deployment.user}  {deployment.status}{took}" + (f"  ({why})" if why else "")
-
-
-def _user(opts: Mapping[str, Any]) -> str:
-    return str(opts.get("user") or getpass.getuser())
+def _user(opts: Mapping[str, Any], told: str) -> str:
+    """Who asks: as Salt tells a runner, and through sudo the person behind it."""
+    sudo = os.environ.get("SUDO_USER")
+    known = told if told not in ("", "UNKNOWN") else salt.utils.user.get_specific_user()
+    return f"sudo_{sudo}" if sudo and known in (opts.get("user"), "root") else known

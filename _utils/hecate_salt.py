@@ -1,8 +1,7 @@
-"""The one file that knows both worlds: Salt's dunders in, Hecate's engines out, and back.
+"""What runs on a target knows both worlds here: Salt's dunders in, Hecate's engines out, and back.
 
-A plan becomes a state return, an error becomes a Salt error, and nothing else happens here. The
-adapters pass their `__opts__`, `__pillar__` and `__salt__` along; nothing is kept in module
-globals, since several sub-proxies may share them.
+An error becomes a Salt error, and nothing else happens here. The adapters pass their `__opts__`,
+`__pillar__` and `__salt__` along; nothing is kept in module globals, since several sub-proxies may share them.
 """
 
 from __future__ import annotations
@@ -10,7 +9,8 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence, Set
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,20 @@ import salt.pillar
 import salt.utils.event
 import salt.utils.sdb
 import yaml
-from hecate import events, importing, model, report, rotating, webhook, wiring
+from hecate import adopting, drifting, events, importing, model, report, rotating, webhook, wiring
 from hecate.engine import Wish
-from hecate.errors import ApplyFailed, HecateError, OutputsPending
-from hecate.plan import Plan
-from hecate.resource import Change, Resource
+from hecate.errors import HecateError, OutputsPending
+from hecate.order import KEY as RUN
+from hecate.order import Order, packed, unpacked
+from hecate.resource import Resource
+from hecate.targets import RECORDS
+from hecate.verification import Task, questions, run, scope
 from salt.exceptions import CommandExecutionError
-from salt.state import STATE_INTERNAL_KEYWORDS, STATE_REQUISITE_KEYWORDS
-from salt.utils.state import gen_tag
 
 log = logging.getLogger(__name__)
 
 GUARDS = "hecate_authentik.guards"
-RUN = "hecate_run"  # pillar key by which a deploy tells its targets what they are part of
+NAMED = 20  # ids that a target tells of what a deploy changed
 Overlay = Mapping[str, Any]
 
 
@@ -44,12 +45,13 @@ class Site:
     pillar: Mapping[str, Any]
 
     @property
-    def run(self) -> Mapping[str, Any]:
-        return self.pillar.get(RUN) or {}
+    def order(self) -> Order:
+        """What the deploy wants of this target; an empty one where it is none."""
+        return Order.of(self.pillar)
 
     def place(self, *consent: str) -> wiring.Place:
         """consent: overrides that the call itself gives, such as the name of a route to remove."""
-        allow = frozenset([*(self.run.get("allow") or ()), *consent])
+        allow = frozenset([*self.order.allow, *consent])
         kept = keeper(self.opts, self.salt)
         return wiring.Place(self.opts["id"], Path(self.opts["cachedir"]), self.guards, allow, keeper=kept)
 
@@ -93,18 +95,25 @@ def keeper(opts: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]])
     return wiring.Keeper(lambda uri: salt.utils.sdb.sdb_get(uri, dict(opts)), read_vault)
 
 
-def live(opts: Mapping[str, Any], salt_functions: Any, grains: Mapping[str, Any]) -> Site:
-    """For execution functions: pillar as the master renders it now, not as the minion remembers it."""
+def live(
+    opts: Mapping[str, Any], salt_functions: Any, grains: Mapping[str, Any], order: Mapping[str, Any] | None = None
+) -> Site:
+    """For execution functions: pillar as the master renders it now, not as the minion remembers it.
+
+    order: as a deploy gives it to a target.
+    """
     opts_now = dict(opts)
     compiler = salt.pillar.get_pillar(
         opts_now, dict(grains), opts["id"], opts.get("saltenv"), pillarenv=opts.get("pillarenv")
     )
-    return Site(opts_now, salt_functions, compiler.compile_pillar())
+    pillar = compiler.compile_pillar()
+    wanted = Order.of({RUN: order}).wanted(pillar) if order else pillar
+    return Site(opts_now, salt_functions, {**wanted, RUN: dict(order)} if order else pillar)
 
 
-def in_state(opts: Mapping[str, Any], salt_functions: Any, pillar: Any) -> Site:
-    """For state functions: the pillar that this state run was compiled with."""
-    return Site(opts, salt_functions, pillar)
+def offline(opts: Mapping[str, Any], salt_functions: Any) -> Site:
+    """For what needs the minion's own files alone: no pillar is rendered."""
+    return Site(opts, salt_functions, {})
 
 
 def new_transaction() -> str:
@@ -145,17 +154,30 @@ def shown(site: Site, system: str, resource_id: str) -> dict[str, Any]:
 
 
 def planned(site: Site, system: str) -> dict[str, Any]:
-    """The plan as text and as data. Writes nothing."""
-    estate = model.parse(site.pillar)
+    """The plan as text and as data; of authentik also the hosts that it guards once that is applied. Writes nothing."""
+    estate, order = model.parse(site.pillar), site.order
     nothing = {"changes": [], "unsafe": [], "digest": ""}
     if not wiring.is_managed(system, estate):
-        return {"text": f"{system}: not in pillar, not managed", "plan": nothing}
+        return {"text": f"{system}: not in pillar, not managed", "plan": nothing, "guards": []}
+    place, foretold = site.place(), order.guards
+    if foretold is not None:  # for a plan alone: what is applied goes by what authentik has confirmed
+        place = replace(place, guards=lambda: foretold)
     try:
-        target = wiring.target(system, estate, site.place())
-        plan = target.engine.plan(target.wish)
+        target = wiring.target(system, estate, place)
+        plan, after = target.engine.foreseen(replace(wish_of(target, order), digest=""))
     except OutputsPending as err:
-        return {"text": f"{system}: {err}", "plan": {**nothing, "pending": list(err.values)}}
-    return {"text": report.plan_text(plan, system), "plan": report.outline(plan)}
+        return {"text": f"{system}: {err}", "plan": {**nothing, "pending": list(err.values)}, "guards": []}
+    told = {**report.outline(plan), "calls": wiring.calls(target, plan)}
+    if system in RECORDS:
+        told |= {"held": plan.holding_deletions().digest, "rest": plan.without_held().digest}
+    guards = {"guards": wiring.confirmed(estate, after)} if system == "authentik" else {}
+    return {"text": report.plan_text(plan, system), "plan": told, **guards}
+
+
+def wish_of(target: wiring.Target, order: Order) -> Wish:
+    """What pillar wants of it, as far as the order goes."""
+    own = {"hold": order.hold == "deletions", "keep_guards": order.hold == "guards", "digest": order.digest}
+    return replace(wiring.chosen(target, order.hosts), **own)  # type: ignore[arg-type]
 
 
 def applied(site: Site, system: str, *, test: bool = False, allow: Sequence[str] = ()) -> dict[str, Any]:
@@ -163,32 +185,85 @@ def applied(site: Site, system: str, *, test: bool = False, allow: Sequence[str]
     target = site.target(system, *allow)
     if test:
         return report.salt_changes(target.engine.plan(target.wish))
-    return report.salt_changes(_apply(site, target, target.wish).plan)
+    return report.salt_changes(apply_wish(site, target, target.wish).plan)
 
 
 def removed(site: Site, system: str, resource_ids: Sequence[str], *consent: str) -> dict[str, Any]:
     """Delete just these, if they are Hecate's. Pillar that still wants them brings them back."""
     target = site.target(system, *consent)
-    outcome = _apply(site, target, Wish(absent=tuple(resource_ids), partial=True))
+    outcome = apply_wish(site, target, Wish(absent=tuple(resource_ids), partial=True))
     return report.salt_changes(outcome.plan)
 
 
-def rolled_back(site: Site, system: str, transaction: str) -> list[str]:
-    """Undo what `transaction` changed here; the ids that were put back."""
-    if wiring.journal(system, site.place()).entry(transaction) is None:
+def joined(site: Site, system: str, transaction: str, fence: int, by: str) -> list[str]:
+    """From now on that deploy alone writes here; the open transactions of other deploys."""
+    return wiring.journal(system, site.place()).join(transaction, int(fence), by)
+
+
+def left(site: Site, system: str, transaction: str) -> bool:
+    wiring.journal(system, site.place()).leave(transaction)
+    return True
+
+
+def rolled_back(site: Callable[[], Site], here: Site, system: str, transaction: str, fence: int | None) -> list[str]:
+    """Undo what `transaction` changed here; the ids that were put back. fence: of who has it undone; None: a person."""
+    journal = wiring.journal(system, here.place())
+    if fence is not None:
+        journal.take_over(transaction, int(fence))
+    if journal.entry(transaction) is None:
         return []  # found without its token: a target that was not reached may be the one that cannot be
-    undone = [change.id for change in site.access(system).engine.undo(transaction)]
-    _publish_guards(site, system)
+    found = site()
+    undone = [change.id for change in found.access(system).engine.undo(transaction)]
+    _publish_guards(found, system)
     return undone
 
 
-def committed(site: Site, system: str, transaction: str) -> bool:
-    wiring.journal(system, site.place()).keep(transaction)
-    return True
+def committed(site: Site, system: str, transaction: str, fence: int | None) -> dict[str, Any]:
+    """{count, ids} of what it changed here, the first ids alone."""
+    journal = wiring.journal(system, site.place())
+    if fence is not None:
+        journal.take_over(transaction, int(fence))
+    entry = journal.entry(transaction)
+    ids = list(dict.fromkeys(change.id for change in entry.changes)) if entry else []
+    journal.keep(transaction)
+    return {"count": len(ids), "ids": ids[:NAMED]}
 
 
 def open_transactions(site: Site, system: str) -> list[str]:
     return [entry.transaction for entry in wiring.journal(system, site.place()).open_entries()]
+
+
+def changed(site: Site, system: str, transaction: str) -> list[str]:
+    """Ids of what `transaction` announced here."""
+    entry = wiring.journal(system, site.place()).entry(transaction)
+    return sorted({change.id for change in entry.changes}) if entry else []
+
+
+def task_done(site: Callable[[], Site], packed_task: str) -> dict[str, str]:
+    """What this minion saw of a task, packed. site: only needed for the password of somebody who logs in."""
+
+    def secret(reference: str) -> str:
+        here = site()
+        return wiring.resolver(model.parse_access(here.pillar), here.place().keeper).value(reference)
+
+    try:
+        task = Task.unpack(packed_task)
+    except (ValueError, TypeError, KeyError, zlib.error) as err:
+        raise HecateError(f"not a task of this version of Hecate: {err}") from err
+    return {"rows": packed({"rows": [probe.to_json() for probe in run(task, secret)]})}
+
+
+def verified(site: Site, edges: Sequence[str], routes: Sequence[str]) -> list[dict[str, str]]:
+    """By this minion's own pillar."""
+    estate = model.parse(site.pillar)
+    names, where = scope.named(routes), scope.named(edges)
+    chosen = scope.chosen(estate, names).routes if names else None
+    pem = "".join(read_text(file) for file in estate.verify.roots)
+    task = questions(estate, dict.fromkeys(estate.edges, pem), chosen)
+    visits = tuple(visit for visit in task.visits if not where or visit.edge in where)
+    doors = tuple(door for door in task.doors if not where or door.edge in where)
+    secrets = wiring.resolver(estate, site.place().keeper)
+    return [probe.to_json() for probe in run(replace(task, visits=visits, doors=doors), secrets.value)]
 
 
 def confirmed_guards(site: Site) -> list[str]:
@@ -240,191 +315,9 @@ def rotation_status(site: Site, name: str) -> dict[str, Any]:
     return asdict(rotating.course(model.parse(site.pillar), site.place(), str(name)).status())
 
 
-# State functions
-
-
-def passwords_taken(site: Site, name: str, *, test: bool) -> dict[str, Any]:
-    """Hash files of this edge as Vault has the passwords, as a state return; no value and no hash in it."""
-    try:
-        found = rotating.passwords_taken(model.parse(site.pillar), site.place(), test=test)
-    except HecateError as err:
-        return _ret(name, False, str(err))
-    changes = {one: {"old": "another password", "new": "the one in Vault"} for one in found}
-    comment = f"{'would take' if test else 'took'}: {', '.join(found)}" if found else "nothing to do"
-    return _ret(name, None if test and found else True, comment, changes)
-
-
-def managed(site: Site, system: str, name: str, *, test: bool) -> dict[str, Any]:
-    """Pillar's whole wish for one system, as a state return."""
-
-    def wish() -> tuple[wiring.Target, Wish] | None:
-        estate = model.parse(site.pillar)
-        if not wiring.is_managed(system, estate):
-            return None
-        target = wiring.target(system, estate, site.place())
-        return target, replace(target.wish, hold=site.run.get("hold") == "deletions")
-
-    return _state(site, system, name, wish, test)
-
-
-def present(site: Site, system: str, name: str, overlay: Overlay, *, test: bool) -> dict[str, Any]:
-    """What `overlay` says, added to whatever Hecate owns there already."""
-
-    def wish() -> tuple[wiring.Target, Wish]:
-        target = site.overlaid(overlay).target(system)
-        return target, Wish(target.desired, partial=True)
-
-    return _state(site, system, name, wish, test)
-
-
-@dataclass(frozen=True)
-class Run:
-    """What Salt tells a state function of the run that it is part of.
-
-    low: its own chunk. chunks: all of the run. done: tags of those that were run. memory: a mapping
-    that lasts as long as the run's loader. run: what tells this run from the next one.
-    """
-
-    low: Mapping[str, Any]
-    chunks: Sequence[Mapping[str, Any]]
-    done: Mapping[str, Any]
-    memory: dict[str, Any]
-    run: str
-
-    def alike(self) -> dict[str, Mapping[str, Any]]:
-        """Chunks of the same function that are still to come and wait for nothing, by name; the own one first."""
-        found = {self.low["name"]: self.low}
-        for chunk in self.chunks:
-            same = chunk["state"] == self.low["state"] and chunk["fun"] == self.low["fun"]
-            if (
-                same
-                and gen_tag(chunk) not in self.done
-                and not WAITS & chunk.keys()
-                and chunk.get("aggregate") is not False
-            ):
-                found.setdefault(chunk["name"], chunk)
-        return found
-
-
-WAITS = STATE_REQUISITE_KEYWORDS | {"onlyif", "unless", "creates", "check_cmd", "parallel", "retry"}
-
-
-def thaw(value: Any) -> Any:
-    """Salt freezes what it tells of a run; the model wants plain mappings and lists."""
-    if isinstance(value, Mapping):
-        return {key: thaw(item) for key, item in value.items()}
-    is_list = isinstance(value, Sequence | Set) and not isinstance(value, str | bytes)
-    return [thaw(item) for item in value] if is_list else value
-
-
-def fields_of(chunk: Mapping[str, Any]) -> dict[str, Any]:
-    """A chunk without what belongs to Salt: the fields of the thing itself."""
-    aside = STATE_INTERNAL_KEYWORDS | {"name", "aggregate", "__agg__"}
-    return {key: thaw(value) for key, value in chunk.items() if key not in aside and not key.startswith("__")}
-
-
-def routes_present(site: Site, run: Run, *, test: bool) -> dict[str, Any]:
-    """One route, and at the first of many in a run all of them: one write, and each tells its own changes.
-
-    Where they can't be had together each is applied alone, so that each tells its own failure.
-    """
-    name = run.low["name"]
-    told: dict[str, Any] = run.memory.setdefault("hecate_caddy.routes", {})
-    if told.get("run") != run.run:
-        told.clear()
-        told.update(run=run.run, answers={})
-    if name in told["answers"]:
-        return dict(told["answers"].pop(name))
-    members = {host: fields_of(chunk) for host, chunk in run.alike().items()}
-    if len(members) > 1:
-        told["answers"] = _together(site, members, test)
-        if name in told["answers"]:
-            return dict(told["answers"].pop(name))
-    return present(site, "caddy", name, {"routes": {name: members[name]}}, test=test)
-
-
-def _together(site: Site, members: Mapping[str, Mapping[str, Any]], test: bool) -> dict[str, Any]:
-    """A state return for each of the routes; none where they can't all be had."""
-    try:
-        target = site.overlaid({"routes": dict(members)}).target("caddy")
-        wish = Wish(target.desired, partial=True)
-        outcome = None if test else _apply(site, target, wish)
-        plan = target.engine.plan(wish) if outcome is None else outcome.plan
-    except HecateError:
-        return {}
-    shares: dict[str, list[Change]] = {host: [] for host in members}
-    keys = {f"caddy.route {key}": host for host, key in zip(members, target.estate.routes, strict=True)}
-    for change in plan.changes:
-        # What all of them need (the server itself) is told by the first.
-        shares[keys.get(change.id, next(iter(members)))].append(change)
-    return {
-        host: _told("caddy", host, replace(plan, changes=tuple(share)), test, outcome.recovered if outcome else ())
-        for host, share in shares.items()
-    }
-
-
-def rrset_present(
-    site: Site, system: str, name: str, zone: str, kind: str, records: Any, ttl: int | None, *, test: bool
-) -> dict[str, Any]:
-    """One rrset at a provider of DNS, beside whatever Hecate owns there."""
-    values = records[0] if kind == "CNAME" and isinstance(records, list) else records
-    overlay = {"dns": {"zones": {zone: {"records": {name: {kind: values, "ttl": ttl}}}}}}
-    return present(site, system, name, overlay, test=test)
-
-
-def rrset_absent(site: Site, system: str, name: str, zone: str, kind: str, *, test: bool) -> dict[str, Any]:
-    key = f"{zone}/{name}/{kind}"
-    return absent(site, system, name, lambda held: held.key == key, f"apex:{key}", test=test)
-
-
-def absent(
-    site: Site, system: str, name: str, doomed: Callable[[Resource], bool], *consent: str, test: bool
-) -> dict[str, Any]:
-    """None of what Hecate owns there and `doomed` picks; naming it in SLS is the consent."""
-
-    def wish() -> tuple[wiring.Target, Wish]:
-        target = site.overlaid({}).target(system, *consent)
-        owned = target.backend.observe(()).owned.values()
-        return target, Wish(absent=tuple(r.id for r in owned if doomed(r)), partial=True)
-
-    return _state(site, system, name, wish, test)
-
-
-def _state(
-    site: Site, system: str, name: str, wish: Callable[[], tuple[wiring.Target, Wish] | None], test: bool
-) -> dict[str, Any]:
-    try:
-        made = wish()
-        if made is None:
-            return _ret(name, True, f"{system} is not in pillar, so it is not managed")
-        target, wanted = made
-        if test:
-            return _told(system, name, target.engine.plan(wanted), test)
-        outcome = _apply(site, target, wanted)
-    except ApplyFailed as err:
-        return _ret(name, False, str(err))
-    except HecateError as err:
-        return _ret(name, False, f"{err}\nnothing was written")
-    return _told(system, name, outcome.plan, test, outcome.recovered)
-
-
-def _told(system: str, name: str, plan: Plan, test: bool, recovered: Sequence[str] = ()) -> dict[str, Any]:
-    """What was done, or in a test run would be."""
-    before = "".join(f"undone first, left by a run that was cut off: {t}\n" for t in recovered)
-    if not plan:
-        return _ret(name, True, f"{before}{system}: nothing to do")
-    comment = before + report.plan_text(plan, system)
-    return _ret(name, None if test else True, comment, report.salt_changes(plan))
-
-
-def _ret(name: str, result: bool | None, comment: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The only place where a state return is made."""
-    return {"name": name, "result": result, "comment": comment, "changes": dict(changes or {})}
-
-
-def _apply(site: Site, target: wiring.Target, wish: Wish) -> Any:
+def apply_wish(site: Site, target: wiring.Target, wish: Wish) -> Any:
     """One apply, as part of the deploy that the run says, or on its own."""
-    transaction = site.run.get("transaction")
+    transaction = site.order.transaction
     try:
         return target.engine.apply(wish, transaction or new_transaction(), shared=bool(transaction))
     finally:
@@ -438,10 +331,6 @@ def _publish_guards(site: Site, system: str) -> None:
 
 
 # What hand-written SLS and the CLI mean by a route, or by everything that guards a host
-
-
-def route_of(host: str) -> Callable[[Resource], bool]:
-    return lambda held: held.kind == "caddy.route" and held.key == host
 
 
 def guard_of(host: str) -> Callable[[Resource], bool]:
@@ -558,6 +447,50 @@ def zone_drift(site: Site) -> dict[str, Any]:
     return wiring.zones_moved(site.place(), zone_serials(site))
 
 
+# Drift: what is neither as deployed nor as pillar wants it
+
+
+def drifted(site: Site, system: str, base: str) -> list[dict[str, Any]]:
+    """Every object that differs, see drift.Drift. base: what the last deployment wanted, packed; "" for nothing yet."""
+    rows = [row.to_json() for row in _compared(site, system, base).rows]
+    return [row if number < report.SHOWN else {**row, "fields": []} for number, row in enumerate(rows)]
+
+
+def drift_healed(site: Site, system: str, base: str, transaction: str, ids: Sequence[str]) -> list[str]:
+    """Put back what the last deployment wanted of these, as part of a transaction; the ids that it took."""
+    target, wish = drifting.healing(_compared(site, system, base), ids, site.place())
+    if not wish.resources and not wish.absent:
+        return []
+    part = Site(site.opts, site.salt, {**site.pillar, RUN: Order(transaction).to_json()})
+    return [change.id for change in apply_wish(part, target, wish).plan.changes]
+
+
+def drift_adoptable(site: Site, system: str, base: str) -> dict[str, Any]:
+    """What is live in pillar's words, see adopting.adoptable. Writes nothing."""
+    return adopting.adoptable(_compared(site, system, base), site.pillar.get("hecate") or {}, site.place())
+
+
+def _compared(site: Site, system: str, base: str) -> drifting.Comparison:
+    return drifting.look(system, site.pillar.get("hecate") or {}, unpacked(base) if base else None, site.place())
+
+
+def drift_watched(
+    opts: Mapping[str, Any], functions: Any, grains: Mapping[str, Any], systems: Sequence[str] | None
+) -> list[dict[str, Any]]:
+    """What a beacon fires: {tag, system, what, told} of each system where something moved. See drifting.watch."""
+    remembered = Site(opts, functions, opts.get("pillar") or {})
+    now = remembered.pillar.get("hecate")
+    if not isinstance(now, Mapping):
+        return []
+    found = []
+    for system in drifting.watchable(now, opts["id"]) if systems is None else systems:
+        movement = drifting.watch(
+            system, now, remembered.place(), lambda: live(opts, functions, grains).pillar.get("hecate") or {}
+        )
+        found += [{"tag": system, **asdict(movement)}] if movement else []
+    return found
+
+
 # authentik's events
 
 
@@ -582,13 +515,13 @@ def serve_events(
     kept = keeper(opts, functions)
     secrets = events.Secrets(lambda: [wiring.resolver(estate, kept).value(one) for one in references], time.time())
     memory = events.Memory(Path(opts["cachedir"]) / "hecate" / "events" / f"{port}.seen")
-    fire = _on_own_bus(opts) if opts.get("__role") == "master" else functions["event.send"]
+    fire = on_own_bus(opts) if opts.get("__role") == "master" else functions["event.send"]
     with webhook.Listener(address, port, events.Verifier(secrets, memory, window), fire) as listener:
         log.info("taking authentik's events on %s port %d", *listener.server_address[:2])
         listener.serve_forever()
 
 
-def _on_own_bus(opts: Mapping[str, Any]) -> webhook.Fire:
+def on_own_bus(opts: Mapping[str, Any]) -> webhook.Fire:
     def fire(tag: str, data: dict[str, Any]) -> bool:
         with salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=False) as bus:
             return bool(bus.fire_event(data, tag))
@@ -596,7 +529,7 @@ def _on_own_bus(opts: Mapping[str, Any]) -> webhook.Fire:
     return fire
 
 
-# Identity: looking, and states of single things
+# Identity: looking
 
 
 def identity(site: Site) -> Any:
@@ -612,80 +545,7 @@ def version_warnings(site: Site) -> list[str]:
     return wiring.version_warnings(site.access("authentik"))
 
 
-APPLICATION = ("oauth2", "saml", "title", "launch_url", "description", "group")  # fields that are no policy's
-
-
-def guard_overlay(name: str, fields: Overlay) -> Overlay:
-    """A pillar with just one protected host, or one application with oauth2 or saml.
-
-    fields: of a policy, or `auth_policy`, the name of one of pillar's; for an application its own beside them.
-    """
-    own = {key: value for key, value in fields.items() if key in APPLICATION}
-    policy = {key: value for key, value in fields.items() if key not in (*APPLICATION, "auth_policy")}
-    named = fields.get("auth_policy")
-    if named and policy:
-        raise HecateError(f"either auth_policy or {', '.join(sorted(policy))}: a policy of pillar's says all of it")
-    if "domain" in policy:
-        raise HecateError("domain: a whole domain is guarded by pillar's routes, and not by a single state")
-    used = named or wiring.own_policy(name)
-    overlay: dict[str, Any] = {} if named else {"auth_policies": {used: policy}}
-    if {"oauth2", "saml"} & own.keys():
-        if "title" in own:
-            own["name"] = own.pop("title")
-        return {**overlay, "applications": {name: {"auth_policy": used, **own}}}
-    # Where its route leads does not matter to authentik.
-    return {**overlay, "routes": {name: {"upstreams": ["127.0.0.1:80"], "auth_policy": used, **own}}}
-
-
-def guard_present(site: Site, name: str, fields: Overlay, *, test: bool) -> dict[str, Any]:
-    """One application with all that guards it, and nothing else that was bound to it before."""
-
-    def wish() -> tuple[wiring.Target, Wish]:
-        target = site.overlaid(guard_overlay(name, fields)).target("authentik", "deletes")
-        wanted, doomed = {resource.id for resource in target.desired}, guard_of(name)
-        owned = target.backend.observe(target.desired).owned.values()
-        late = tuple(r.id for r in owned if doomed(r) and r.id not in wanted)
-        return target, Wish(target.desired, late, partial=True)
-
-    return _state(site, "authentik", name, wish, test)
-
-
-def guard_absent(site: Site, name: str, *, test: bool) -> dict[str, Any]:
-    return absent(site, "authentik", name, guard_of(name), "deletes", f"secret:{name}", test=test)
-
-
 def guard_removed(site: Site, name: str) -> dict[str, Any]:
     doomed = guard_of(name)
     owned = site.target("authentik").backend.observe(()).owned.values()
     return removed(site, "authentik", [r.id for r in owned if doomed(r)], "deletes", f"secret:{name}")
-
-
-def in_directory(site: Site, kind: str, name: str, fields: Overlay, *, test: bool) -> dict[str, Any]:
-    """kind: groups or service_accounts; fields: as they stand under hecate:authentik."""
-    return present(site, "authentik", name, {"authentik": {kind: {name: dict(fields)}}}, test=test)
-
-
-def group_absent(site: Site, name: str, *, test: bool) -> dict[str, Any]:
-    """Fails for a group of Hecate's that still has members, or guards something else."""
-
-    def wish() -> tuple[wiring.Target, Wish]:
-        target = site.overlaid({}).target("authentik", "deletes")
-        if why := wiring.identity_of(target).why_kept(name):
-            raise HecateError(why)
-        owned = target.backend.observe(()).owned
-        return target, Wish(absent=tuple({f"authentik.group {name}"} & owned.keys()), partial=True)
-
-    return _state(site, "authentik", name, wish, test)
-
-
-def account_absent(site: Site, name: str, *, test: bool) -> dict[str, Any]:
-    """A service account and its tokens; naming it is the consent to losing their keys."""
-
-    def wish() -> tuple[wiring.Target, Wish]:
-        bare = site.overlaid({})
-        owned = bare.target("authentik").backend.observe(()).owned.values()
-        doomed = [r for r in owned if r.id == f"authentik.user {name}" or r.spec.get("user") == name]
-        words = [f"secret:{r.key}" for r in doomed]
-        return bare.target("authentik", "deletes", *words), Wish(absent=tuple(r.id for r in doomed), partial=True)
-
-    return _state(site, "authentik", name, wish, test)

@@ -38,7 +38,7 @@ def master(lab: Lab) -> pathlib.Path:
         "auto_accept": True,
         "worker_threads": 3,
         **{name: str(lab.data("salt-master") / name) for name in MASTER_PATHS},
-        "file_roots": {"base": [str(REPO / "states"), str(REPO / "orch")]},
+        "file_roots": {"base": [str(REPO / "states"), str(REPO / "orch"), str(REPO / "lab/salt/states")]},
         "pillar_roots": {"base": [str(lab.pillar)]},
         # hecate_lab first: what it says of the store is where hecate looks for Terraform's outputs.
         "pillar_dirs": [str(REPO / "lab/salt/pillar")],

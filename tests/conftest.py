@@ -38,7 +38,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFolder:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The estate first: it takes longest, and the others fill the second worker meanwhile."""
-    order = ["e2e", "salt", "lab", "contract", "unit"]
+    order = ["e2e", "chaos", "salt", "lab", "contract", "unit"]
     items.sort(key=lambda item: order.index(Path(item.path).parent.name))
 
 

@@ -6,6 +6,7 @@ backend file, a compile file and one line in SYSTEMS.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,7 +46,7 @@ from hecate.compile.dns import compile_dns
 from hecate.compile.nomad import compile_nomad
 from hecate.compile.terraform import compile_terraform
 from hecate.engine import Engine, Wish
-from hecate.errors import HecateError, InvalidPillar, NotFound, Problem
+from hecate.errors import HecateError, InvalidPillar, NotFound, Problem, SecretUnavailable
 from hecate.journal import Journal
 from hecate.model import Estate
 from hecate.model.caddy import Edge
@@ -53,13 +54,18 @@ from hecate.model.dns import Rfc2136 as Rfc2136Section
 from hecate.model.fields import seconds
 from hecate.model.guards import slug_of
 from hecate.model.infrastructure import Vault
-from hecate.plan import Limits
+from hecate.narrowing import narrowed
+from hecate.plan import Limits, Plan
 from hecate.resource import Resource, Snapshot
 from hecate.secrets import Resolver, SdbRead
 from hecate.store import Store
+from hecate.store.audit import Audit
+from hecate.store.breaker import Breaker
 from hecate.store.consul import ConsulStore
 from hecate.store.deployments import Deployments
 from hecate.store.local import LocalStore
+from hecate.store.plans import Plans
+from hecate.store.witness import SHORTEST, Witness, own_key
 from hecate.zones import Serials, World, Zonefiles, ZoneKeeper, moved, pillar_of
 from hecate.zones import restoring as restored
 
@@ -193,6 +199,46 @@ def store(estate: Estate, cache: Path, keeper: Keeper) -> Store:
 
 def deployments(estate: Estate, cache: Path, keeper: Keeper) -> Deployments:
     return Deployments(store(estate, cache, keeper), estate.environment)
+
+
+def audit(estate: Estate, cache: Path, keeper: Keeper, user: str = "", host: str = "") -> Audit:
+    """The chain of this environment; its key is read when something is signed or checked."""
+    folder, reference = cache / "hecate", estate.history.key
+
+    def key() -> bytes:
+        if reference is None:
+            return own_key(folder)
+        value = resolver(estate, keeper).value(reference).encode()
+        if len(value) < SHORTEST:
+            raise SecretUnavailable(f"{reference} is too short to sign with; at least {SHORTEST} characters")
+        return value
+
+    witness = Witness(folder / f"history.{estate.environment}.seen")
+    return Audit(store(estate, cache, keeper), estate.environment, functools.cache(key), witness, user=user, host=host)
+
+
+def plans(estate: Estate, cache: Path, keeper: Keeper) -> Plans:
+    return Plans(store(estate, cache, keeper), estate.environment)
+
+
+def chosen(made: Target, hosts: Collection[str] | None) -> Wish:
+    """The target's wish, or what of it belongs to these hosts (see order.Order); None: all of it."""
+    return made.wish if hosts is None else narrowed(made.wish, made.estate, hosts, guards_host)
+
+
+def calls(made: Target, plan: Plan) -> int:
+    """API calls that an apply takes: where they are counted all, elsewhere about as many as it writes."""
+    if plan.budget:
+        return plan.budget.to_come
+    if made.system == "authentik":
+        return len(plan.changes)
+    return sum(1 for _ in made.backend.batches(plan.changes))
+
+
+def breaker(estate: Estate, cache: Path, keeper: Keeper) -> Breaker:
+    """How often each system was healed lately."""
+    limit = estate.drift.breaker
+    return Breaker(store(estate, cache, keeper), estate.environment, limit.heals, seconds(limit.within))
 
 
 def confirmed(estate: Estate, snapshot: Snapshot) -> list[str]:

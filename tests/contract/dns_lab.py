@@ -22,10 +22,10 @@ ZONE = "estate.test"
 class DnsLab:
     """One zone, one name server, and a folder for Hecate's own files."""
 
-    def __init__(self, emulator: HetznerDns, url: str, port: int, folder: Path) -> None:
-        self.emulator, self.url, self.folder = emulator, url, folder
+    def __init__(self, emulator: HetznerDns, url: str, port: int, folder: Path, token: str) -> None:
+        self.emulator, self.url, self.folder, self.token = emulator, url, folder, token
         self.nameserver = f"127.0.0.1:{port}"
-        self.headers = {"Authorization": f"Bearer {emulator._token}"}
+        self.headers = {"Authorization": f"Bearer {token}"}
         self.naps: list[float] = []
 
     def nap(self, seconds: float) -> None:
@@ -76,7 +76,7 @@ def dns_lab(folder: Path, monkeypatch: pytest.MonkeyPatch, **emulator: Any) -> I
     monkeypatch.setenv("HETZNER_TOKEN", token)
     app = HetznerDns(token, (ZONE,), **{"action_seconds": 0.01, **emulator})
     with running(app) as url, dns_running(app.resolver()) as port:
-        yield DnsLab(app, url, port, folder)
+        yield DnsLab(app, url, port, folder, token)
         assert app.violations == []
 
 

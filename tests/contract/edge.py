@@ -124,7 +124,7 @@ class EdgeUnderTest:
     def pillar(self, **sections: Any) -> dict[str, Any]:
         base = {
             "caddy": {"admin": self.caddy.admin, "issuer": "none", **sections.pop("caddy", {})},
-            "edges": {MINION: {"https": self.caddy.https, "bind": "127.0.0.1"}},
+            "edges": {MINION: {"http": self.caddy.http, "https": self.caddy.https, "bind": "127.0.0.1"}},
         }
         return {"hecate": {**base, **sections}}
 

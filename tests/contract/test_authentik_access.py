@@ -11,6 +11,7 @@ import pytest
 from hecate import wiring
 from hecate.access import ASKED, Access
 from hecate.errors import HecateError
+from hecate.targets import Crew
 from salt.exceptions import CommandExecutionError
 
 from contract.authentik_lab import SECRETS, AuthentikLab, authentik_lab, oauth2, route
@@ -502,17 +503,16 @@ class Asked(hecate_estate.Master):
         self._minion, self._rendered = minion, {"hecate": pillar}
 
     @property
-    def _client(self) -> Any:
-        return self
+    def _crew(self) -> Any:
+        return Crew(self._ask)
 
-    def cmd(self, minions: Any, function: str, arguments: Any = (), **_: Any) -> dict[str, Any]:
+    def _ask(self, _minion: str, function: str, *arguments: Any) -> Any:
         if function == "test.ping":
-            return dict.fromkeys(minions, True)
+            return True
         try:
-            answer = self._minion.call(function, *arguments)
+            return self._minion.call(function, *arguments)
         except CommandExecutionError as err:  # as the master gets it: a text
-            answer = f"ERROR: {err}"
-        return {minions: {"ret": answer}}
+            return f"ERROR: {err}"
 
 
 def preflight(lab: AuthentikLab, folder: Path) -> list[str]:

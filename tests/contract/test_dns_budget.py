@@ -104,7 +104,7 @@ def test_a_rate_limit_is_waited_for_and_the_call_sent_again_a_write_too(lab: Dns
 def test_a_rate_limit_beyond_patience_says_until_when(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with dns_lab(tmp_path, monkeypatch, rate_limit=1) as lab:
         naps: list[float] = []
-        client = HetznerDnsClient(lab.emulator._token, f"{lab.url}/v1", sleep=naps.append)
+        client = HetznerDnsClient(lab.token, f"{lab.url}/v1", sleep=naps.append)
         client.zones()
         with pytest.raises(RateLimited, match="try again after 20.* UTC"):
             client.zones()
@@ -177,7 +177,7 @@ def test_a_list_that_changes_between_two_pages_is_read_again_and_never_taken_for
     """The second page's answer comes from a zone that has lost a set meanwhile: what moved up would be missed."""
     target = lab.target(addresses(130))
     target.engine.apply(target.wish, "t1")
-    client = HetznerDnsClient(lab.emulator._token, f"{lab.url}/v1", sleep=lab.nap)
+    client = HetznerDnsClient(lab.token, f"{lab.url}/v1", sleep=lab.nap)
     zone = client.zones()[0]
     sets = lab.emulator.state.rrsets[zone.id]
     whole = len(sets)
@@ -232,7 +232,7 @@ def test_the_token_is_in_no_kept_zonefile(lab: DnsLab) -> None:
     target.engine.apply(target.wish, "t1")
     files = [path for path in lab.folder.rglob("*") if path.is_file()]
     assert any(path.suffix == ".zone" for path in files)
-    assert not any(lab.emulator._token in path.read_text() for path in files)
+    assert not any(lab.token in path.read_text() for path in files)
 
 
 def test_after_a_change_only_its_own_zone_is_read_again(dns_world: World) -> None:
@@ -252,6 +252,7 @@ def test_after_a_change_only_its_own_zone_is_read_again(dns_world: World) -> Non
 
 def test_a_state_for_one_rrset_reads_its_own_zone_alone(dns_world: World) -> None:
     import hecate_salt
+    import hecate_states
 
     token = {"Authorization": f"Bearer {dns_world.secret}"}
     zones = {"estate.test": {"policy": "sync"}, **{f"z{n}.test": {"policy": "sync"} for n in range(5)}}
@@ -262,7 +263,7 @@ def test_a_state_for_one_rrset_reads_its_own_zone_alone(dns_world: World) -> Non
     site = hecate_salt.Site({"id": "dns", "cachedir": str(dns_world.folder)}, {}, pillar)
     before = len(requests.get(f"{dns_world.url}/_lab/calls", timeout=5).json())
     overlay = {"dns": {"zones": {"z3.test": {"records": {"a": {"A": "203.0.113.1"}}}}}}
-    made = hecate_salt.present(site, "hetzner_dns", "a", overlay, test=False)
+    made = hecate_states.present(site, "hetzner_dns", "a", overlay, test=False)
     assert made["result"] is True and "dns.rrset z3.test/a/A" in made["changes"], made["comment"]
     calls = requests.get(f"{dns_world.url}/_lab/calls", timeout=5).json()[before:]
     read = {call["path"] for call in calls if call["method"] == "GET" and call["path"].endswith("/rrsets")}

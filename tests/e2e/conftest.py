@@ -206,7 +206,7 @@ def estate() -> Iterator[Estate]:
     venv = Path(sys.executable).parent.parent
     words = [f"LAB={folder}", f"PILLAR={pillar}", f"VENV={venv}"]
     env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
-    env["LAB_SALT_LOG"] = "trace"  # whatever Salt can tell; test_silence.py reads it all
+    env["LAB_SALT_LOG"] = "trace"  # whatever Salt can tell; test_unseen.py reads it all
 
     def make(target: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["make", target, *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)

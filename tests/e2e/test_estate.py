@@ -97,7 +97,7 @@ def test_the_same_deploy_again_writes_nothing(estate: Estate) -> None:
     before, held = estate.writes(), estate.everything()
     code, text = estate.deploy()
     assert code == 0, text
-    assert estate.writes() == before and estate.everything() == held
+    assert (estate.writes(), estate.everything()) == (before, held), text
     assert estate.plan()[0] == 0
 
 

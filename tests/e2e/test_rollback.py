@@ -183,6 +183,8 @@ def test_a_deploy_that_was_killed_is_undone_by_the_next(estate: Estate) -> None:
 
 
 def test_of_two_deploys_at_once_one_waits_for_nobody(estate: Estate) -> None:
+    change_everything(estate)
+    estate.faults("hetzner", {"kind": "delay", "seconds": 3, "method": "WRITE", "times": 3})
     words = [f"{estate.known['salt']['bin']}/salt-run", "state.orch", "hecate.deploy"]
     first = subprocess.Popen(words, env=estate.shell, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     until = time.monotonic() + 60
@@ -193,6 +195,7 @@ def test_of_two_deploys_at_once_one_waits_for_nobody(estate: Estate) -> None:
     output, _ = first.communicate(timeout=120)
     assert first.returncode == 0, output
     assert code == 1 and "is being deployed by" in text
+    assert estate.run("salt-run", "hecate.rollback")[0] == 0
 
 
 def test_removing_a_route_names_its_override(estate: Estate) -> None:

@@ -46,6 +46,8 @@ loaders = {
     "runners": salt.loader.runner(master),
     "pillar": salt.loader.pillars(master, modules),
     "engines": salt.loader.engines(master, modules, {}, utils),
+    "beacons": salt.loader.beacons(minion, modules),
+    "output": salt.loader.outputters(master),
 }
 found = {}
 for kind, loader in loaders.items():

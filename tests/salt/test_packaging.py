@@ -27,11 +27,13 @@ NEEDED = {
     "runners": {"hecate"},
     "pillar": {"hecate"},
     "engines": {"hecate_events"},
+    "beacons": {"hecate_drift"},
+    "output": {"hecate"},
 }
 ADAPTERS = {kind: {path.stem for path in (ROOT / f"_{kind}").glob("hecate*.py")} for kind in NEEDED}
-SYNCED = ("_modules", "_states", "_runners", "_proxy", "_pillar", "_engines", "_utils")
-DOMAIN = ("hecate", "hecate_salt.py", "hecate_estate.py")
-WHEEL_HOLDS = {"hecate", "hecate_salt.py", "hecate_estate.py", "saltext"}
+SYNCED = ("_modules", "_states", "_runners", "_proxy", "_pillar", "_engines", "_beacons", "_output", "_utils")
+DOMAIN = ("hecate", "hecate_salt.py", "hecate_states.py", "hecate_estate.py", "hecate_progress.py", "hecate_calls.py")
+WHEEL_HOLDS = {*DOMAIN, "saltext"}
 DEPENDENCIES = {"salt", "requests", "py-consul", "hvac", "pyyaml", "hcloud", "pydantic", "dnspython"}
 REASON = "needs Hecate's domain package: salt-pip install saltext-hecate"
 
@@ -174,14 +176,14 @@ def master_sync(synced: Install) -> dict[str, list[str]]:
 
 
 def test_a_minion_syncs_its_adapters(minion_sync: dict[str, list[str]]) -> None:
-    for kind, told in {"modules": "modules", "states": "states", "proxy": "proxymodules"}.items():
+    for kind, told in {"modules": "modules", "states": "states", "proxy": "proxymodules", "beacons": "beacons"}.items():
         assert {f"{kind}.{name}" for name in ADAPTERS[kind]} <= set(minion_sync[told])
     assert {"utils.hecate_salt", "utils.hecate_estate", "utils.hecate.engine"} <= set(minion_sync["utils"])
 
 
 def test_a_master_syncs_runner_and_pillar(master_sync: dict[str, list[str]], synced: Install) -> None:
     assert "runners.hecate" in master_sync["runners"] and "pillar.hecate" in master_sync["pillar"]
-    assert "engines.hecate_events" in master_sync["engines"]
+    assert "engines.hecate_events" in master_sync["engines"] and "output.hecate" in master_sync["output"]
     answer = synced.data("salt-run", "hecate.validate")
     assert answer["retcode"] == 1 and WRONG_HOST in answer["error"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("_modules", "_states", "_runners", "_proxy", "_pillar", "_engines")
+FOLDERS = ("_modules", "_states", "_runners", "_proxy", "_pillar", "_engines", "_beacons", "_output")
 FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("hecate*.py"))]
 EXPOSED = [
     pytest.param(path, node, id=f"{path.parent.name}/{path.stem}.{node.name}")

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOMAIN = ROOT / "_utils" / "hecate"
-ADAPTERS = ["_modules", "_states", "_runners", "_proxy", "_pillar", "_engines"]
+ADAPTERS = ["_modules", "_states", "_runners", "_proxy", "_pillar", "_engines", "_beacons", "_output"]
 TYPES = {"resource", "errors", "model", "rdata"}
 
 # room -> the rooms of hecate that it may import
@@ -34,9 +34,21 @@ MAY: dict[str, set[str]] = {
     "zones": {"resource", "errors", "plan", "budget", "zonefile", "backends", "engine", "rdata", "files"},
     "plan": {*TYPES, "budget"},
     "journal": {*TYPES, "files"},
-    "report": {*TYPES, "plan"},
-    "verify": TYPES,
+    "report": {*TYPES, "plan", "lasting"},
+    "lasting": {"resource"},
+    "estate_plan": set(),
+    "estate_text": {"errors", "estate_plan"},
+    "narrowing": {*TYPES, "engine", "plan"},
+    "selection": {"errors", "narrowing"},
+    "planning": {"errors", "model", "estate_plan", "order", "request", "selection", "store", "targets"},
+    "verification": {*TYPES, "order", "targets", "verification"},
     "certificates": {"model"},
+    "drift": {"plan", "resource"},
+    "drifting": {"*"},
+    "adopting": {"*"},
+    "adopted": {"errors"},
+    "drifts": {"adopted", "drift", "errors", "model", "order", "store", "targets", "transactions"},
+    "watching": {"errors", "files"},
     "access": {*TYPES, "backends", "compile"},
     "events": {"errors", "files"},
     "webhook": {"errors", "events"},
@@ -44,24 +56,52 @@ MAY: dict[str, set[str]] = {
     "clients": {"errors", "clients", "budget", "secrets"},
     "backends": {"resource", "errors", "rdata", "backends", "clients", "budget", "zonefile", "files"},
     "engine": {*TYPES, "plan", "journal", "backends", "collector", "queue"},
+    "targets": {"model"},
+    "order": {"returning"},
+    "returning": {"errors", "secrets"},
+    "history": {"errors", "files", "store"},
+    "request": {"errors"},
+    "progress": set(),
+    "orchestrated": {"errors"},
+    "transactions": {"errors", "model", "store", "targets"},
     "rights": {"resource", "errors", "model", "secrets", "compile", "backends", "clients", "rotating", "rights"},
     "wiring": {"*"},
     "__init__": set(),
 }
 GLUE: dict[str, set[str]] = {
+    "hecate_progress": {"hecate.progress"},
+    "hecate_calls": {"hecate.errors", "hecate.targets"},
     "hecate_salt": {
         "hecate.wiring",
+        "hecate.verification",
         "hecate.importing",
+        "hecate.order",
+        "hecate.targets",
+        "hecate.progress",
         "hecate.events",
         "hecate.webhook",
         "hecate.engine",
-        "hecate.plan",
         "hecate.report",
         "hecate.rotating",
+        "hecate.drifting",
+        "hecate.adopting",
         "hecate.errors",
         "hecate.resource",
         "hecate.model",
         "hecate",
+    },
+    "hecate_states": {
+        "hecate",
+        "hecate.engine",
+        "hecate.errors",
+        "hecate.model",
+        "hecate.order",
+        "hecate.plan",
+        "hecate.progress",
+        "hecate.report",
+        "hecate.resource",
+        "hecate.rotating",
+        "hecate.wiring",
     },
     "hecate_estate": {
         "hecate.wiring",
@@ -69,13 +109,29 @@ GLUE: dict[str, set[str]] = {
         "hecate.model",
         "hecate.rights",
         "hecate.rotations",
+        "hecate.drifts",
+        "hecate.estate_plan",
+        "hecate.estate_text",
+        "hecate.planning",
         "hecate.rights.text",
         "hecate.store.deployments",
-        "hecate.verify",
+        "hecate.store.audit",
+        "hecate.files",
+        "hecate.history",
+        "hecate.returning",
+        "hecate.order",
+        "hecate.orchestrated",
+        "hecate.progress",
+        "hecate.request",
+        "hecate.targets",
+        "hecate.transactions",
+        "hecate.verification",
+        "hecate.verification.crew",
+        "hecate.verification.scope",
         "hecate",
     },
 }
-STRANGERS = {"salt", "hecate_salt", "hecate_estate"}
+STRANGERS = {"salt", *GLUE}
 
 
 def imports(path: Path) -> set[str]:
@@ -118,7 +174,7 @@ def test_the_engine_knows_no_concrete_backend() -> None:
 @pytest.mark.parametrize("folder", ADAPTERS)
 def test_adapters_know_only_the_glue(folder: str) -> None:
     for path in (ROOT / folder).glob("*.py"):
-        assert imports(path) <= {"hecate_salt", "hecate_estate"}, path
+        assert imports(path) <= {"hecate_salt", "hecate_states", "hecate_estate"}, path
 
 
 @pytest.mark.parametrize("name", GLUE)

@@ -16,7 +16,7 @@ from hecate.errors import ApplyFailed, Conflict, InvalidPillar, Refused, UnsafeP
 from hecate.journal import Journal
 from hecate.plan import Limits
 from hecate.resource import Change, Resource
-from hecate_estate import Step, _parts
+from hecate.targets import Step, parts_of
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -397,7 +397,7 @@ def test_what_a_new_record_cannot_stand_beside_goes_first(tmp_path: Path, hold: 
 def test_a_deploy_removes_records_after_the_last_edge() -> None:
     steps = [Step(name, "m", name) for name in ("authentik", "hetzner_dns", "rfc2136")]
     edges = [Step(name, name, "caddy") for name in ("one", "two")]
-    parts = [(part["name"], part["system"], part["hold"]) for part in _parts(steps + edges)]
+    parts = [(part.name, part.step.system, part.hold) for part in parts_of(steps + edges)]
     assert parts == [
         ("authentik", "authentik", ""),
         ("hetzner_dns", "hetzner_dns", "deletions"),
@@ -407,7 +407,7 @@ def test_a_deploy_removes_records_after_the_last_edge() -> None:
         ("hetzner_dns deletions", "hetzner_dns", ""),
         ("rfc2136 deletions", "rfc2136", ""),
     ]
-    assert [(part["name"], part["hold"]) for part in _parts(steps[:2])] == [("authentik", ""), ("hetzner_dns", "")]
+    assert [(part.name, part.hold) for part in parts_of(steps[:2])] == [("authentik", ""), ("hetzner_dns", "")]
 
 
 # The model

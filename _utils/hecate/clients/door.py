@@ -1,6 +1,7 @@
 """A URL behind basic_auth, asked at this machine's own listener: does a password open it?
 
-RFC 7617. Retry rule: none. The certificate is not verified: it is this edge's own, over its own network.
+RFC 7617. Retry rule: once where the connection ends without an answer (RFC 9110, 9.2.2), as Caddy's do now and then in
+the moment of a reload. The certificate is not verified: it is this edge's own, over its own network.
 """
 
 from __future__ import annotations
@@ -27,13 +28,21 @@ def opens(address: tuple[str, int], url: str, user: str, password: str, *, tls: 
 
 
 def _status(address: tuple[str, int], url: str, headers: dict[str, str], tls: bool, timeout: float) -> int:
+    try:
+        try:
+            return _asked(address, url, headers, tls, timeout)
+        except ConnectionResetError:  # http.client.RemoteDisconnected is one of these
+            return _asked(address, url, headers, tls, timeout)
+    except (OSError, http.client.HTTPException) as err:
+        raise HecateError(f"{url}: the edge gave no answer ({type(err).__name__})") from None
+
+
+def _asked(address: tuple[str, int], url: str, headers: dict[str, str], tls: bool, timeout: float) -> int:
     parts = urlsplit(url)
     connection = _Own(address, parts.hostname or "", tls, timeout)
     try:
         connection.request("GET", parts.path or "/", headers={"Host": parts.netloc, **headers})
         return connection.getresponse().status
-    except (OSError, http.client.HTTPException) as err:
-        raise HecateError(f"{url}: the edge gave no answer ({type(err).__name__})") from None
     finally:
         connection.close()
 

@@ -150,7 +150,7 @@ def _passable(estate: Estate, route: Route, hosts: list[str], confirmed: Collect
 
 
 # Fields that say nothing about the steps, and fields whose values are hashable: a key by them is cheap.
-ASIDE = {"upstreams", "hosts", "dns", "tags"}
+ASIDE = {"upstreams", "hosts", "dns", "tags", "tenant", "verify"}
 SIMPLE = (
     "middleware",
     "auth_policy",

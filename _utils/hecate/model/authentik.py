@@ -163,6 +163,8 @@ class Application(Section):
     group: Line = Field("", description="Heading among the tiles.")
     oauth2: OAuth2 | None = None
     saml: Saml | None = None
+    tags: Annotated[tuple[Name, ...], Listed] = Field((), description="Words to choose it by, as a route's.")
+    tenant: Name | None = Field(None, description="Whose it is, to choose it by.")
 
     @model_validator(mode="after")
     def _one_protocol(self) -> Application:

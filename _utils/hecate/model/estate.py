@@ -14,8 +14,10 @@ from hecate.model.authentik import Application, Authentik
 from hecate.model.caddy import Caddy, Edge, Monitoring
 from hecate.model.certificates import ISSUERS, Certificates
 from hecate.model.dns import Dns, HetznerDns, Rfc2136, clash, relative_name
+from hecate.model.drift import Drift
 from hecate.model.fields import OUTPUT, HostPattern, Line, Section, Slug, path_pattern
 from hecate.model.guards import Guards
+from hecate.model.history import History, Transactions
 from hecate.model.identity import AuthPolicy, ForwardAuth
 from hecate.model.infrastructure import (
     Nomad,
@@ -24,7 +26,6 @@ from hecate.model.infrastructure import (
     Targets,
     Terraform,
     Vault,
-    Verify,
     Workload,
 )
 from hecate.model.literals import Literals, without_literals
@@ -35,6 +36,7 @@ from hecate.model.references import references
 from hecate.model.rotation import AnyRotation, rotation_problems
 from hecate.model.routes import METHODS, PathRule, Route, Service, split_pattern
 from hecate.model.upstreams import HealthCheck, Pool, UpstreamGroup
+from hecate.model.verification import Verify, verification_problems
 from hecate.secrets import FORMS
 
 
@@ -79,6 +81,9 @@ class Estate(Section):
     certificates: Certificates = Certificates()
     monitoring: Monitoring = Monitoring()
     notifications: Notifications = Notifications()
+    drift: Drift = Drift()
+    transactions: Transactions = Transactions()
+    history: History = History()
     dns: Dns = Dns()
     workloads: dict[Slug, Workload] = {}
     rotation: dict[Slug, AnyRotation] = Field({}, description="Secrets that get successors, by a name of one's own.")
@@ -168,6 +173,7 @@ class Estate(Section):
             yield Problem("hecate:workloads", "", "needs the section hecate:nomad with the API's url")
         yield from self.guards.problems()
         yield from rotation_problems(self)
+        yield from verification_problems(self)
 
     def _literals(self) -> Iterator[Problem]:
         """Secrets that stand in the pillar as they are."""

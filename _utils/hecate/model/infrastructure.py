@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from hecate.model.fields import Address, File, HeaderValue, Line, Listed, Name, SecretRef, Section, Slug, Url
+from hecate.model.fields import File, HeaderValue, Line, Name, SecretRef, Section, Slug, Url
 
 SECRET_NAME = re.compile(r"(?i)(password|passwd|secret|token|private_?key|api_?key)$")
 Value = TypeVar("Value")
@@ -61,6 +61,8 @@ class Workload(Section):
     cpu: int = Field(100, ge=1, description="MHz.")
     memory: int = Field(128, ge=10, description="MB.")
     datacenters: tuple[Name, ...] = Field(("dc1",), description="Where Nomad may place it.")
+    tags: tuple[Name, ...] = Field((), description="Words to choose it by, as a route's.")
+    tenant: Name | None = Field(None, description="Whose it is, to choose it by.")
 
     @field_validator("env")
     @classmethod
@@ -129,17 +131,6 @@ class Targets(Section):
     authentik: Name = Field("hecate-authentik", description="Proxy minion of authentik.")
     dns: Name = Field("hecate-dns", description="Proxy minion of Hetzner DNS.")
     caddy: tuple[Name, ...] = Field((), description="The edges; empty: all keys of `edges`.")
-
-
-class Verify(Section):
-    """How the result is checked from outside."""
-
-    nameserver: Address | Literal[""] = Field("", description="host:port to ask; empty: the machine's own resolver.")
-    timeout: int = Field(10, ge=1, le=120, description="Seconds a probe.")
-    attempts: int = Field(5, ge=1, le=100, description="A probe that fails is tried again, a second apart.")
-    roots: Annotated[tuple[File, ...], Listed] = Field(
-        (), description="PEM files on the master with roots beside the public ones and Caddy's own."
-    )
 
 
 class Safety(Section):

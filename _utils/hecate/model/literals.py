@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hecate.model.fields import Section
+from hecate.model.references import places
 from hecate.secrets import GONE, Reference
 
 Literals = dict[str, str]
@@ -36,7 +37,7 @@ def without_literals(value: Any, path: str, literals: Literals) -> Any:
         literals[place] = value.partition(":")[2]
         return place
     if isinstance(value, Section):
-        found = {name: getattr(value, name) for name in type(value).model_fields}
+        found = {name: getattr(value, name) for name in places(type(value))}
         fresh = {name: without_literals(inner, f"{path}:{name}", literals) for name, inner in found.items()}
         changed = {name: inner for name, inner in fresh.items() if inner is not found[name]}
         return value.model_copy(update=changed) if changed else value

@@ -15,6 +15,7 @@ from hecate.model.fields import (
     HostPattern,
     Line,
     Listed,
+    Name,
     Network,
     PathPattern,
     SecretRef,
@@ -25,6 +26,7 @@ from hecate.model.fields import (
 from hecate.model.middleware import ErrorPages, Headers, Maintenance, Redirect, Rewrite
 from hecate.model.records import Records
 from hecate.model.upstreams import Pool
+from hecate.model.verification import RouteVerify
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -193,7 +195,9 @@ class Route(Service):
         description="Records for each host of the route; `edges`: the addresses of hecate:edges; false: none; absent: "
         "hecate:dns:routes.",
     )
-    tags: Annotated[tuple[Line, ...], Listed] = Field((), description="For people; nothing reads them yet.")
+    verify: RouteVerify = RouteVerify()
+    tags: Annotated[tuple[Name, ...], Listed] = Field((), description="Words to choose it by: hecate.plan tags=...")
+    tenant: Name | None = Field(None, description="Whose it is, to choose it by: hecate.plan tenants=...")
 
     @model_validator(mode="after")
     def _answers_somehow(self) -> Route:

@@ -54,7 +54,7 @@ def needed(estate: Estate) -> tuple[Rights, ...]:
     targets, systems = estate.targets, _systems(estate)
     edges = edges_of(estate)
     names = [MASTER, targets.controller, targets.authentik, targets.dns, *edges]
-    names += [ENGINE] if ENGINE in rules else []
+    names += [*estate.verify.probers, *([ENGINE] if ENGINE in rules else [])]
     there = [name for name in dict.fromkeys(names) if name in rules or name in systems or name in (*edges, MASTER)]
     return tuple(replace(systems.get(name, Rights(name)), vault=tuple(rules.get(name, ()))) for name in there)
 

@@ -11,6 +11,7 @@ from hecate.clients.vault import capabilities_of
 from hecate.rights import Rights, Rule
 
 Told = dict[str, Any]
+SESSIONS = 'session_prefix "" { policy = "write" }'
 ASSIGN = (
     'curl -fsS "$AUTHENTIK_URL/api/v3/rbac/permissions/assigned_by_roles/$ROLE/assign/" '
     '-H "Authorization: Bearer $AUTHENTIK_TOKEN" -H "Content-Type: application/json" -d @-'
@@ -37,8 +38,11 @@ def policy_name(holder: str) -> str:
 
 
 def consul_rules(prefix: str) -> str:
-    """https://developer.hashicorp.com/consul/docs/security/acl/acl-rules#key-value-rules"""
-    return f'key_prefix "{prefix}" {{ policy = "write" }}'
+    """The store's keys, and the lock's session, which belongs to whichever agent is asked for one.
+
+    https://developer.hashicorp.com/consul/docs/security/acl/acl-rules#key-value-rules, #session-rules
+    """
+    return f'key_prefix "{prefix}" {{ policy = "write" }}\n{SESSIONS}'
 
 
 def nomad_rules(capabilities: Sequence[str]) -> str:

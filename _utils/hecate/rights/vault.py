@@ -53,6 +53,8 @@ def resolved_by(where: str, estate: Estate) -> tuple[str, ...]:
         "nomad": (targets.controller,),
         "routes": edges_of(estate),
         "store": (MASTER,),
+        "history": (MASTER,),
+        "verify": (MASTER, *estate.verify.probers, *edges_of(estate)),  # whoever probes may have to log in
     }[section]
 
 
