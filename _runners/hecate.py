@@ -6,6 +6,7 @@ Runs on the master. What is wanted comes from the pillar of the controller minio
 """
 
 try:
+    import hecate_deploy
     import hecate_estate
 except ImportError:
     hecate_estate = None
@@ -21,7 +22,7 @@ def __virtual__():
 
 def _estate(asked=None):
     job = {name: str(globals().get(f"__{name}__") or "") for name in ("user", "jid")}
-    return hecate_estate.Master(__opts__, __pillar__ if asked is None else asked, **job)
+    return hecate_deploy.Conductor(__opts__, __pillar__ if asked is None else asked, **job)
 
 
 def _run(call):

@@ -1,15 +1,10 @@
-"""The estate as a master sees it: what the runner `hecate` does, over the targets' own functions.
-
-Targets do the work and keep their own undo journals. The master keeps the lock, the order, and
-the history; it can be killed at any point, and the next deploy or rollback carries on from there.
-"""
+"""The estate as a master sees it: what the runner `hecate` tells of it, over the targets' own functions."""
 
 from __future__ import annotations
 
 import os
 import pprint
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,27 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import hecate_calls
-import hecate_progress
 import hecate_salt
 import salt.pillar
 import salt.runner
 import salt.utils.user
-from hecate import estate_text, history, model, orchestrated, rights, wiring
+from hecate import estate_text, history, model, rights, wiring
 from hecate.drifts import Drifts
 from hecate.drifts import told as drift_told
 from hecate.errors import HecateError
 from hecate.estate_plan import EstatePlan
 from hecate.order import Order, packed
 from hecate.planning import Planning, words_of
-from hecate.progress import BEGUN, DONE, FAILED, OVER, moment
 from hecate.request import Request, listed
 from hecate.returning import returned
 from hecate.rights import text as shown_rights
 from hecate.rotations import Rotations
 from hecate.rotations import table as rotation_table
 from hecate.store.audit import Audit
-from hecate.store.deployments import Deployment, Deployments
-from hecate.targets import Crew, Part, Step, silence, steps_of
+from hecate.store.deployments import Deployments
+from hecate.targets import Crew, Step, steps_of
 from hecate.transactions import Actor, Transactions
 from hecate.verification import Report, Verification, run
 from hecate.verification.crew import is_here
@@ -47,12 +40,8 @@ from hecate.verification.scope import named
 CONTROLLER = "hecate-controller"
 RENDERED: dict[str, dict[str, Any]] = {}
 """By transaction: pillar as the deploys that this process conducts go by it."""
-ACTING: dict[str, set[str]] = {}
-"""By transaction: the targets that had something to do when it was planned; only they can have changed something."""
 PARSED: list[tuple[Any, model.Estate]] = []
 """The last pillar that was checked, and what it says: a thousand routes take a third of a second."""
-NOT_ASKED = "its version could not be asked: "
-NOTHING = "nothing to do"
 
 
 def outcome(call: Callable[[], Any]) -> tuple[int, Any]:
@@ -77,11 +66,6 @@ class Master:
         self._controller = str(opts.get("hecate_minion", CONTROLLER))
         self._rendered: dict[str, Any] | None = None
         self._deploy = ""
-
-    def of(self, transaction: str) -> Master:
-        """The same, as part of a deploy: all of its steps go by one rendering of the pillar."""
-        self._deploy = transaction
-        return self
 
     # Looking
 
@@ -156,10 +140,6 @@ class Master:
     def show_plan(self, digest: str, form: str) -> Any:
         return estate_text.formed(self._planning.saved(digest), form)
 
-    def check_plan(self, transaction: str) -> str:
-        """Raises PlanMoved unless what a deploy would do now is what was planned."""
-        return self.of(transaction)._step(transaction, "as planned", lambda: self._planning.check(self._request))
-
     def status(self) -> dict[str, Any]:
         deployments, last = self._deployments, self._deployments.history(1)
         return {
@@ -175,35 +155,14 @@ class Master:
             return f"DOES NOT ANSWER: {answer}"
         return f"{step.minion} answers" + (f", has open: {', '.join(answer)}" if answer else "")
 
-    def verify(self, transaction: str = "", routes: Sequence[str] = (), form: str = "text") -> tuple[Any, int]:
-        """The table or its data, and 1 where a probe failed. Raises HecateError where nothing could be asked."""
-        found: list[Report] = []
-        self.of(transaction)
-
-        def told() -> str:
-            found.append(self._verified(transaction, routes))
-            if not found[0].good:
-                raise HecateError(found[0].text())
-            return found[0].text()
-
-        try:
-            text, code = self._step(transaction, "verify", told), 0
-        except HecateError as err:
-            if not found:
-                raise
-            text, code = str(err), 1
-        return found[0].data() if form == "data" else text, code
-
-    def _verified(self, transaction: str, routes: Sequence[str]) -> Report:
+    def _verified(self, transaction: str, routes: Sequence[str], acting: set[str] | None = None) -> Report:
+        """acting: the targets that may have changed something; None for all."""
         estate = self._estate
         if transaction and self._planning.note(self._request):
             # A part of pillar was deployed: what else it says is not true yet.
             estate = model.parse(self._planning.recorded(self._request))
         secrets = wiring.resolver(estate, hecate_salt.keeper(self._opts, {}))
-        acting = ACTING.get(transaction)
-        asked = Verification(
-            estate, self._crew, self._steps(), lambda task: run(task, secrets.value), is_here, acting
-        )
+        asked = Verification(estate, self._crew, self._steps(), lambda task: run(task, secrets.value), is_here, acting)
         return asked.verify(transaction, named(routes))
 
     def show(self, deployment: str) -> dict[str, Any]:
@@ -217,20 +176,6 @@ class Master:
         return shown_rights.data(found) if form == "json" else shown_rights.text(found)
 
     # Secrets that get successors
-
-    def rotate(self, which: str | Sequence[str] | None, *, immediate: bool, only_due: bool) -> str:
-        """Under the deploy's own lock: a deploy that reads a secret while it changes would put the old one back."""
-        found, deployments = self._rotations, self._deployments
-        listed = found.names(which)
-        transaction = f"{hecate_salt.new_transaction()}-rotation"
-        deployments.acquire(transaction, self._actor.user)
-        try:
-            self._audit.tell_of("rotation begun", transaction, note=", ".join(listed))
-            told = found.run(listed, immediate=immediate, only_due=only_due)
-            self._audit.tell_of("rotation done", transaction)
-            return told
-        finally:
-            deployments.release(transaction)
 
     def rotation_status(self, form: str) -> tuple[Any, int]:
         """The table or its rows, and 1 where a target could not tell."""
@@ -298,155 +243,7 @@ class Master:
             raise HecateError(found.text())
         return found
 
-    # The steps of a deploy
-
-    def steps(self) -> dict[str, Any]:
-        """Rendered before preflight, so a wrong pillar must not break it: preflight then tells."""
-        transaction = hecate_salt.new_transaction()
-        try:
-            planning, request = self.of(transaction)._planning, self._request
-            record = packed(self._returning) if self._returning else ""
-            # While somebody deploys, or what he left is still to be undone, nobody knows who will have nothing to do.
-            after = None if self._patience else self._deployments.settled()
-            ahead = planning.ahead(request, record) if after is not None or request.plan else None
-            told = planning.parts(request, transaction, ahead)
-            parts = [_part(part, replace(order, pillar=record)) for part, order in told]
-        except HecateError as err:
-            return {"transaction": transaction, "targets": [], "problem": str(err), "plan": "", "after": None}
-        ACTING[transaction] = {part.step.name for part, _ in told}
-        # A saved one is weighed, and compared, once the lock is held.
-        made, after = (None, None) if request.plan else (ahead, after if ahead is not None else None)
-        problem = "\n".join(f"{name}: {why}" for name, why in made.unsafe) if made is not None else ""
-        plan = estate_text.headline(made) if made is not None else ""
-        return {"transaction": transaction, "targets": parts, "problem": problem, "plan": plan, "after": after}
-
-    def preflight(self, transaction: str = "", problem: str = "", plan: str = "") -> str:
-        self.of(transaction)
-        if transaction:
-            hecate_progress.follow(self._opts, transaction)
-            self._tell(transaction, "", BEGUN, self._request.message)
-        return self._step(transaction, "preflight", lambda: self._preflight(problem, plan))
-
-    def _preflight(self, problem: str, plan: str) -> str:
-        """problem: what kept the steps of the deploy from being told. plan: what it is about to do."""
-        self.validated()
-        if problem:
-            raise HecateError(problem)
-        minions = sorted({s.minion for s in self._steps()})
-        # Who told its plan a moment ago is there.
-        asked: dict[str, Any] = {} if plan else {m: (Step(m, m, ""), "test.ping", ()) for m in minions}
-        guarding = [step for step in self._steps() if step.system == "authentik"]
-        asked |= {step.minion: (step, f"{step.module}.warnings", ()) for step in guarding}
-        told = self._crew.ask_each(asked)
-        silent = [minion for minion in asked if told[minion] == silence(minion)]
-        if silent:
-            raise HecateError(f"these targets do not answer: {', '.join(silent)}; are their minions running?")
-        # What is known against the versions that are out there is told, and no reason to stop.
-        known = {step.name: told[step.minion] for step in guarding}
-        warned = {name: found if isinstance(found, list) else [NOT_ASKED + found] for name, found in known.items()}
-        first = "; ".join(filter(None, [f"pillar is good; {len(minions)} minions answer", plan]))
-        return "\n".join([first, *(f"  warning: {name}: {text}" for name, texts in warned.items() for text in texts)])
-
-    def begin(self, transaction: str, after: int | None = None) -> str:
-        self.of(transaction)
-
-        def begin() -> str:
-            asked = self._request
-            return self._transactions.begin(transaction, self.pillar, asked.message, asked.to_json(), after)
-
-        return self._step(transaction, "begin", begin)
-
-    def outputs(self, transaction: str) -> str:
-        told = self.of(transaction)._step(transaction, "outputs", lambda: self._transactions.outputs(transaction))
-        RENDERED.pop(transaction, None)  # they are part of it
-        return told
-
-    def record(self, transaction: str) -> str:
-        def record() -> str:
-            planning = self._planning
-            note = planning.note(self._request)
-            return self._transactions.record(transaction, planning.recorded(self._request), note)
-
-        told = self.of(transaction)._step(transaction, "record", record)
-        self._over(transaction, told)
-        return told
-
-    def rollback(self, transaction: str | None, reason: str) -> str:
-        followed = transaction or ""
-        try:
-            told = self._step(followed, "rollback", lambda: self._transactions.rollback(transaction, reason))
-        except HecateError as err:
-            self._over(followed, f"NOT everything could be put back: {str(err).splitlines()[-1]}")
-            raise
-        self._over(followed, told.splitlines()[-1])
-        return told
-
-    def deploy(self) -> str:
-        """The whole orchestration; what became of each target. Raises HecateError with what failed."""
-        asked = {"mods": "hecate.deploy", "pillar": self._request.to_json()}
-        call = {"arg": [], "kwarg": asked, "__user__": salt.utils.user.get_specific_user()}
-        with salt.runner.RunnerClient(self._opts) as client:
-            answer = client.low("state.orchestrate", call, print_event=False)
-        done, failed = orchestrated.told(answer)
-        if failed:
-            raise HecateError("\n".join(failed))
-        return "\n".join(text for text in done if not text.endswith(NOTHING)) or NOTHING
-
-    # What a deploy tells of itself
-
-    def _step(self, transaction: str, name: str, call: Callable[[], str]) -> str:
-        """A step that the master does itself. transaction: empty where nobody follows."""
-        self._tell(transaction, name, BEGUN)
-        try:
-            told = call()
-        except HecateError as err:
-            self._tell(transaction, name, FAILED, err)
-            raise
-        self._tell(transaction, name, DONE, told)
-        return told
-
-    def _tell(self, transaction: str, step: str, status: str, text: object = "") -> None:
-        if transaction:
-            hecate_progress.fire(self._opts, moment(transaction, step, status, text))
-
-    def _over(self, transaction: str, text: str) -> None:
-        self._tell(transaction, "", OVER, text)
-        hecate_progress.finish(transaction)
-        RENDERED.pop(transaction, None)
-        ACTING.pop(transaction, None)
-
-    def watch(self, transaction: str | None) -> str:
-        """Show a deploy of this master, from its first step on: the one that is under way, else the last."""
-        known = [transaction] if transaction else [d.id for d in self._deployments.history(1)]
-        holder = self._deployments.holder()
-        wanted = holder.transaction if holder and not transaction else next(iter(known), "")
-        if not wanted:
-            return "nothing has been deployed yet"
-
-        def is_alive() -> bool:
-            now = self._deployments.holder()
-            return now is not None and now.transaction == wanted
-
-        hecate_progress.watch(self._opts, wanted, is_alive, sys.stderr)
-        return history.line(self._deployments.get(wanted))
-
-    def unlock(self, reason: str) -> str:
-        return self._transactions.unlock(reason)
-
     # History
-
-    def resume(self, how: str | None) -> str:
-        """What a deploy left that was cut off is finished or undone, as pillar or `how` says. Raises HecateError."""
-        chosen = how or model.parse_access(self._today).transactions.interrupted
-        if chosen not in ("undo", "finish"):
-            raise HecateError(f"an interrupted deploy is either undone or finished, not {chosen!r}")
-
-        def finish(left: Deployment) -> str:
-            asked = {k: v for k, v in left.request.items() if k != "to"}
-            request = Request.of({**asked, "to": left.id, "message": f"finishing {left.id}"})
-            return Master(self._opts, request.to_json(), self._actor.user, self._actor.jid).deploy()
-
-        return self._transactions.resume(chosen, finish)
 
     def history(self, count: int, form: str, file: str | None) -> Any:
         """Newest first. form: text, data or jsonl; file: where JSON lines go, mode 0600."""
@@ -509,11 +306,6 @@ class Master:
     @property
     def _crew(self) -> Crew:
         return hecate_calls.Minions(self._opts)
-
-
-def _part(part: Part, order: Order) -> dict[str, Any]:
-    """A part as deploy.sls wants it; run: what its target finds under hecate_run."""
-    return {"name": part.name, "minion": part.step.minion, "system": part.step.system, "run": order.to_json()}
 
 
 def shown(data: Any, opts: Mapping[str, Any]) -> str:

@@ -81,7 +81,6 @@ class Follower(threading.Thread):
         finally:
             self._ready.set()
 
-
     def _took(self, data: Mapping[str, Any], kept: Log, shown: Screen) -> bool:
         """Whether it was the last. Only the master says that it is over."""
         try:

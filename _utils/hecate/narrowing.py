@@ -33,9 +33,7 @@ def narrowed(wish: Wish, estate: Estate, hosts: Collection[str], belongs: Belong
     return replace(wish, resources=_picked(desired, chosen), partial=True, held=gone)
 
 
-def _all_but(
-    wish: Wish, desired: Mapping[str, Resource], aside: set[str], names: set[str], belongs: Belongs
-) -> Wish:
+def _all_but(wish: Wish, desired: Mapping[str, Resource], aside: set[str], names: set[str], belongs: Belongs) -> Wish:
     chosen = closure((name for name in desired if name not in aside and not _only_for(desired, name, aside)), desired)
 
     def gone(owned: Mapping[str, Resource]) -> set[str]:

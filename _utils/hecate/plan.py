@@ -80,9 +80,7 @@ class Plan:
         if not kept:
             return self
         note = f"{len(kept)} objects stay that guard hosts: the edges are not part of this, and still ask for them"
-        return replace(
-            self, changes=tuple(c for c in self.changes if c.id not in kept), notes=(*self.notes, note)
-        )
+        return replace(self, changes=tuple(c for c in self.changes if c.id not in kept), notes=(*self.notes, note))
 
     def refuse_if_unsafe(self) -> None:
         """Raise UnsafePlan, naming every override that would let the plan pass."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import hecate_estate
+import hecate_deploy
 import pytest
 from hecate import wiring
 from hecate.access import ASKED, Access
@@ -495,7 +495,7 @@ def test_a_service_account_and_its_tokens_by_state(
 # Preflight
 
 
-class Asked(hecate_estate.Master):
+class Asked(hecate_deploy.Conductor):
     """A master whose only minion is masterless: it is called in this process."""
 
     def __init__(self, minion: Minion, pillar: dict[str, Any]) -> None:

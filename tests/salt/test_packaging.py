@@ -32,7 +32,7 @@ NEEDED = {
 }
 ADAPTERS = {kind: {path.stem for path in (ROOT / f"_{kind}").glob("hecate*.py")} for kind in NEEDED}
 SYNCED = ("_modules", "_states", "_runners", "_proxy", "_pillar", "_engines", "_beacons", "_output", "_utils")
-DOMAIN = ("hecate", "hecate_salt.py", "hecate_states.py", "hecate_estate.py", "hecate_progress.py", "hecate_calls.py")
+DOMAIN = ("hecate", *(path.name for path in (ROOT / "_utils").glob("hecate_*.py")))
 WHEEL_HOLDS = {*DOMAIN, "saltext"}
 DEPENDENCIES = {"salt", "requests", "py-consul", "hvac", "pyyaml", "hcloud", "pydantic", "dnspython"}
 REASON = "needs Hecate's domain package: salt-pip install saltext-hecate"

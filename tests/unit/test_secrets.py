@@ -23,7 +23,7 @@ from hecate.model.fields import SecretRef, Section
 from hecate.model.references import references
 from hecate.secrets import MASK, Resolver, is_reference, masked
 from hecate.targets import Crew
-from hecate_estate import Master
+from hecate_deploy import Conductor
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -398,7 +398,7 @@ def test_a_deploy_stores_its_pillar_without_literals(tmp_path: Path, monkeypatch
     """From the beginning, and when it is recorded."""
     webhook = {"slack": {"webhook_url": f"https://hooks.test/{CANARY}", "channel": "#ops"}}
     pillar = {**LAB, "hetzner_dns": {"token": f"literal:{CANARY}"}, "targets": {"dns": "d"}, "notifications": webhook}
-    master = Master({"id": "master", "cachedir": str(tmp_path), "user": "root"}, {})
+    master = Conductor({"id": "master", "cachedir": str(tmp_path), "user": "root"}, {})
     master._rendered = {"hecate": pillar}
     assert problems_in(master._rendered) == []
 
@@ -408,7 +408,7 @@ def test_a_deploy_stores_its_pillar_without_literals(tmp_path: Path, monkeypatch
         return b"".join(path.read_bytes() for path in files)
 
     answers = {"hecate.join": list[str](), "hecate.commit": {"count": 0, "ids": []}}
-    monkeypatch.setattr(Master, "_crew", Crew(lambda _, function, *__: answers[function]))
+    monkeypatch.setattr(Conductor, "_crew", Crew(lambda _, function, *__: answers[function]))
     master.begin("20260101-000000-00000000")
     assert CANARY.encode() not in stored()
     master.record("20260101-000000-00000000")

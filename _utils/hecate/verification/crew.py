@@ -199,5 +199,3 @@ def is_here(address: str) -> bool:
         return True
     except OSError:
         return False
-
-

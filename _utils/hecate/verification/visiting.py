@@ -296,5 +296,3 @@ def _span(left: float) -> str:
 
 def _without_query(url: str) -> str:
     return url.partition("?")[0]
-
-
