@@ -171,14 +171,25 @@ class Conductor(Master):
         return self._transactions.unlock(reason)
 
     def rotate(self, which: str | Sequence[str] | None, *, immediate: bool, only_due: bool) -> str:
-        """Under the deploy's own lock: a deploy that reads a secret while it changes would put the old one back."""
+        """Under the deploy's own lock: a deploy that reads a secret while it changes would put the old one back.
+
+        For the same reason not over a deploy that was cut off, and will be undone; unless it has to be now.
+        """
         found, deployments = self._rotations, self._deployments
         listed = found.names(which)
         transaction = f"{hecate_salt.new_transaction()}-rotation"
         deployments.acquire(transaction, self._actor.user)
         try:
+            left = deployments.unfinished()
+            if left and not immediate:
+                why = f"deploy {left.id} was cut off, and undoing it could bring a former secret back"
+                raise HecateError(f"{why}; first: salt-run hecate.resume; or rotate with immediate=True")
             self._audit.tell_of("rotation begun", transaction, note=", ".join(listed))
-            told = found.run(listed, immediate=immediate, only_due=only_due)
+            try:
+                told = found.run(listed, immediate=immediate, only_due=only_due)
+            except HecateError as err:
+                self._audit.tell_of("rotation failed", transaction, note=str(err).split("\n")[0])
+                raise
             self._audit.tell_of("rotation done", transaction)
             return told
         finally:

@@ -7,7 +7,6 @@ import pprint
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -224,7 +223,7 @@ class Master:
             self._steps(),
             self._crew,
             self._deployments,
-            lambda steps: replace(self._transactions, steps=steps),
+            lambda steps: self._transactions.of(steps),
             wiring.breaker(access, cache, hecate_salt.keeper(self._opts, {})),
             self._proved,
             lambda about, data: hecate_salt.on_own_bus(self._opts)(

@@ -48,7 +48,9 @@ class Actor:
 
 @dataclass(frozen=True)
 class Transactions:
-    """steps: the targets that pillar has now. wait: seconds for the lock. keep, days: how much history."""
+    """steps: the targets that this is about. others: those that pillar has besides, which an earlier deploy may have
+    left open. wait: seconds for the lock. keep, days: how much history.
+    """
 
     deployments: Deployments
     crew: Crew
@@ -58,6 +60,7 @@ class Transactions:
     wait: float = 0
     keep: int = KEEP
     days: int = DAYS
+    others: Sequence[Step] = ()
     _notes: list[str] = field(default_factory=list)
 
     def begin(
@@ -279,7 +282,12 @@ class Transactions:
 
     def _still_managed(self, deployment: Deployment) -> list[Step]:
         """The deployment's targets that pillar still has: taking one out is how a dead one is given up."""
-        return [step for step in (Step(**target) for target in deployment.targets) if step in self.steps]
+        managed = (*self.steps, *self.others)
+        return [step for step in (Step(**target) for target in deployment.targets) if step in managed]
+
+    def of(self, steps: Sequence[Step]) -> Transactions:
+        """The same, about some of the targets alone."""
+        return replace(self, steps=steps, others=[step for step in self.steps if step not in steps])
 
     def _find(self, transaction: str) -> Deployment | None:
         return self.deployments.find(transaction)

@@ -17,11 +17,12 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 from hecate import model, wiring
-from hecate.errors import InvalidPillar, SecretUnavailable
+from hecate.errors import HecateError, InvalidPillar, SecretUnavailable
 from hecate.model import Estate, problems_in, storable
 from hecate.model.fields import SecretRef, Section
 from hecate.model.references import references
 from hecate.secrets import MASK, Resolver, is_reference, masked
+from hecate.store.deployments import RUNNING, Deployment
 from hecate.targets import Crew
 from hecate_deploy import Conductor
 from hypothesis import given
@@ -414,3 +415,37 @@ def test_a_deploy_stores_its_pillar_without_literals(tmp_path: Path, monkeypatch
     master.record("20260101-000000-00000000")
     assert CANARY.encode() not in stored()
     assert CANARY not in repr(master.show("20260101-000000-00000000"))
+
+
+def test_no_secret_gets_a_successor_over_a_deploy_that_was_cut_off_unless_it_must(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run: list[bool] = []
+
+    class Rotations:
+        def names(self, which: Any) -> list[str]:
+            return ["token"]
+
+        def run(self, names: Any, *, immediate: bool, only_due: bool) -> str:
+            run.append(immediate)
+            if len(run) > 1:
+                raise HecateError("token: the API said no\nand more")
+            return "token: a successor"
+
+    master = Conductor({"id": "master", "cachedir": str(tmp_path), "user": "root"}, {})
+    master._rendered = {"hecate": LAB}
+    monkeypatch.setattr(Conductor, "_rotations", Rotations())
+    master._deployments.save(Deployment("t1", RUNNING, "alice", 1.0))
+    with pytest.raises(HecateError, match="deploy t1 was cut off.*hecate.resume.*immediate=True"):
+        master.rotate("token", immediate=False, only_due=False)
+    assert run == [] and master._deployments.holder() is None
+    assert master.rotate("token", immediate=True, only_due=False) == "token: a successor"
+    with pytest.raises(HecateError, match="said no"):
+        master.rotate("token", immediate=True, only_due=False)
+    assert [entry.what for entry in master._audit.entries()][-4:] == [
+        "rotation begun",
+        "rotation done",
+        "rotation begun",
+        "rotation failed",
+    ]
+    assert master._deployments.holder() is None

@@ -279,6 +279,18 @@ def test_a_plan_is_of_no_use_once_somebody_else_had_the_lock(world: World) -> No
     assert settled() is not None
 
 
+def test_a_transaction_about_some_targets_undoes_what_was_left_on_all(world: World) -> None:
+    world.deploy("t0", "old")
+    world.master().begin("t1", PILLAR)
+    for machine in world.machines.values():
+        machine.apply("t1", "new")
+    world.bury()
+    world.master().of(STEPS[:1]).begin("t2", PILLAR)
+    assert world.values == {"old"}
+    world.master().of(STEPS[:1]).record("t2", PILLAR)
+    world.is_clean()
+
+
 def test_while_it_still_runs_the_next_is_refused_and_told_who(world: World) -> None:
     world.master().begin("t1", PILLAR)
     with pytest.raises(LockHeld, match="alice"):
