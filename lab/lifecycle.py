@@ -142,9 +142,12 @@ def restart(folder: pathlib.Path, name: str, say: Say) -> None:
         left = processes.stop([identity] if identity else [], f"{lab.record['id']}:{name}", GRACE)
         if left:
             raise LabError(f"{name} would not end: {', '.join(map(str, left))}")
+        is_salt = name.startswith(("salt-", "minion-", "proxy-"))
+        if is_salt:
+            salt_config.forget_pid(lab, name)
         starter = Starter(lab, Reservations(), say)
         starter.start(services[name])
-        if name.startswith(("salt-", "minion-", "proxy-")):
+        if is_salt:
             salt_config.await_fleet(lab, lambda missing: starter.check(name))
 
 

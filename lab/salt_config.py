@@ -123,6 +123,15 @@ def master_ready(lab: Lab) -> bool:
     return True
 
 
+def forget_pid(lab: Lab, service: str) -> None:
+    """Of a daemon that has ended: Salt doesn't start beside what it takes for a running one.
+
+    It does so of a killed process that nobody has waited for yet, and of any other that has its number by now.
+    """
+    for path in lab.data(f"salt-{service.partition('-')[2]}").rglob("salt.pid"):
+        path.unlink()
+
+
 def await_fleet(lab: Lab, check: Callable[[Collection[str]], None], patience: float = 60) -> None:
     """Wait until every minion and proxy answers ``test.ping``.
 
