@@ -141,9 +141,12 @@ class Master:
 
     def status(self) -> dict[str, Any]:
         deployments, last = self._deployments, self._deployments.history(1)
+        holder, left = deployments.holder(), deployments.unfinished()
+        cut_off = "the next deploy puts that to rights first, or: salt-run hecate.resume"
         return {
-            "lock": str(deployments.holder() or "free"),
+            "lock": str(holder or "free"),
             "last deploy": history.line(last[0]) if last else "none",
+            **({"interrupted": f"deploy {left.id} has no end; {cut_off}"} if left and not holder else {}),
             "targets": {step.name: self._condition(step) for step in self._steps()},
         }
 

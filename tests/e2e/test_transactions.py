@@ -95,6 +95,7 @@ def test_a_killed_deploy_is_undone_or_finished(estate: Estate, tmp_path: Path, h
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     assert rows(estate)[0]["status"] == "running"
+    assert "has no end; the next deploy" in estate.run("salt-run", "hecate.status")[1]
     code, text = estate.run("salt-run", "hecate.resume", how)
     assert code == 0, text
     if how == "finish":
@@ -104,6 +105,7 @@ def test_a_killed_deploy_is_undone_or_finished(estate: Estate, tmp_path: Path, h
         assert estate.run("salt-run", "hecate.rollback")[0] == 0
     assert estate.everything() == before
     assert "nothing is interrupted" in estate.run("salt-run", "hecate.resume")[1]
+    assert "interrupted" not in estate.run("salt-run", "hecate.status")[1]
 
 
 def test_who_lost_the_lock_writes_no_more(estate: Estate, tmp_path: Path) -> None:
