@@ -90,8 +90,11 @@ class Conductor(Master):
         self.of(transaction)
 
         def begin() -> str:
-            asked = self._request
-            return self._transactions.begin(transaction, self.pillar, asked.message, asked.to_json(), after)
+            asked, found = self._request, self._transactions
+            if after is not None and ACTING.get(transaction) == set():
+                # Nobody is going to write, and nobody else can be under way: the lock and the history are enough.
+                found = found.of([])
+            return found.begin(transaction, self.pillar, asked.message, asked.to_json(), after)
 
         return self._step(transaction, "begin", begin)
 
