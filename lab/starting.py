@@ -47,6 +47,8 @@ def environment(lab: Lab, name: str) -> dict[str, str]:
         # Salt renames its processes, which would write over the environment that we know them by.
         "SPT_NOENV": "1",
         processes.MARK: f"{lab.record['id']}:{name}",
+        # Where the emulators find the descriptions that they hold their callers to.
+        **({"HECATE_SPECS": os.environ["HECATE_SPECS"]} if "HECATE_SPECS" in os.environ else {}),
     }
 
 
