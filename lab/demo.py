@@ -38,12 +38,17 @@ The estate is up: {routes} routes on {edges} edges, {records} DNS records, {appl
   Try next
     1. Change an upstream in {pillar}/hecate/routes.sls, then
          salt-run hecate.plan                   what would change (exit code 2)
-         salt-run state.orch hecate.deploy      one write to each Caddy, nothing else
+         salt-run hecate.deploy                 one write to each Caddy, nothing else; live, step by step
+       The plan has a digest: hecate.deploy plan=DIGEST does exactly that, or refuses when something moved.
     2. Write nonsense there (a policy that does not exist, a port of 99999) and run hecate.plan again.
     3. Break something: make the DNS API fail, add a route with a record, deploy, and watch it roll back:
          curl -X PUT {hetzner}/_lab/faults -d '[{{"method": "WRITE", "kind": "status", "status": 500, "times": null}}]'
          salt-run state.orch hecate.deploy; echo "exit code $?"; salt-run hecate.history
          curl -X DELETE {hetzner}/_lab/faults
+    4. Deploy it in one terminal and kill -9 that salt-run in the middle, from another. Look, and deploy again:
+         salt-run hecate.status                 what has no end yet, and what to do
+         salt-run hecate.deploy; salt-run hecate.audit
+    5. salt-run hecate.drift                    what somebody changed by hand; docs/drift.md has how it is healed
 
   Stop it: make demo-down
 """
