@@ -87,7 +87,9 @@ def _named(value: Any, names: Mapping[str, Any]) -> Any:
 
 def rrsets(endpoint: str, token: str) -> list[dict[str, Any]]:
     where, bearer = f"{endpoint}/zones/estate.test/rrsets?per_page=100", {"Authorization": f"Bearer {token}"}
-    rows: list[dict[str, Any]] = requests.get(where, headers=bearer, timeout=TIMEOUT).json()["rrsets"]
+    answer = requests.get(where, headers=bearer, timeout=TIMEOUT)
+    answer.raise_for_status()
+    rows: list[dict[str, Any]] = answer.json()["rrsets"]
     return [row for row in rows if row["type"] != "SOA"]
 
 

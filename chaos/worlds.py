@@ -32,6 +32,7 @@ ZONE = "estate.test"
 HOSTS = [f"{name}.{ZONE}" for name in "abcde"]
 ALLOW = ["deletes", f"deletes:{ZONE}", "updates", *(f"route:{host}" for host in HOSTS)]
 STRANGER, DIAL = "stranger", "127.0.0.1:3"
+MANY = 1_000_000  # calls an hour: the limit is another test's
 
 
 @dataclass
@@ -128,7 +129,7 @@ def authentik(folder: Path) -> Iterator[World]:
 @contextlib.contextmanager
 def hetzner(folder: Path) -> Iterator[World]:
     token = _token("HETZNER")
-    with running(HetznerDns(token, (ZONE,))) as url:
+    with running(HetznerDns(token, (ZONE,), rate_limit=MANY)) as url:
         bearer = {"Authorization": f"Bearer {token}"}
         record = {"name": STRANGER, "type": "A", "records": [{"value": "192.0.2.25"}]}
         requests.post(f"{url}/v1/zones/{ZONE}/rrsets", json=record, headers=bearer, timeout=10).raise_for_status()

@@ -23,9 +23,13 @@ PEOPLE: dict[str, tuple[list[str], dict[str, Any]]] = {
 
 
 def hetzner(lab: Lab) -> tuple[str, ...]:
-    """A zone for each that the pillar manages: Hecate fills zones, it doesn't create them."""
+    """A zone for each that the pillar manages: Hecate fills zones, it doesn't create them.
+
+    A lab is deployed more often in an hour than anything else, up to `make chaos` for a whole one.
+    """
     zones = [item for zone in _zones(_hecate(lab)) for item in ("--zone", zone)]
-    return ("--dns-port", str(lab.port("dns")), "--token-file", _token_file(lab, "hetzner"), *zones)
+    token = ("--token-file", _token_file(lab, "hetzner"))
+    return ("--dns-port", str(lab.port("dns")), *token, "--rate-limit", "360000", *zones)
 
 
 def authentik(lab: Lab) -> tuple[str, ...]:
