@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +160,14 @@ class OneByOne(Crew):
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def hearts_end_with_their_test() -> Iterator[None]:
+    """They are known by their transactions, which have the same names in every test."""
+    yield
+    for beat in list(Heartbeat._beating.values()):
+        beat.stop()
 
 
 def said(world: World) -> Sequence[str]:
