@@ -26,7 +26,6 @@ from lab.starting import Starter
 
 EMULATORS = ("hetzner", "authentik", "nomad")
 DEPLOY = ("salt-run", "state.orch", "hecate.deploy")
-UNLIMITED = (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY)
 
 
 class Machines:

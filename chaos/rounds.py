@@ -21,7 +21,6 @@ from chaos.machines import DEPLOY, Machines, kill_group
 from chaos.prober import Prober
 from chaos.sight import Objects
 from chaos.tally import Tally, Violation
-from lab.layout import REPO
 
 LONGEST = 180.0  # seconds that a command may take, faults and all
 PATIENCE = 120.0  # seconds in which a dead deploy's lock has to be had
@@ -157,9 +156,7 @@ class Campaign:
         lines = self._history(now)
         known = [line for line in lines if f"round {now.number}" in line]
         can_undo = bool(known) and len(known) == 1
-        actions = ["deploy"] + (["rollback"] if can_undo else [])
-        if can_undo and self._has("resume"):
-            actions.append("resume")
+        actions = ["deploy"] + (["rollback", "resume"] if can_undo else [])
         now.action = "deploy" if last else random.choice(actions)
         if now.action == "rollback":
             self._command(now, "salt-run", "hecate.rollback", known[0].split()[0])
@@ -276,9 +273,6 @@ class Campaign:
         self.wish, self.goal, self.seen = Wish(goal.files), None, []
         self.state = sight.everything(self.lab.known)
         self.strange = strangers.look(self.lab.known)
-
-    def _has(self, function: str) -> bool:
-        return f"def {function}(" in (REPO / "_runners" / "hecate.py").read_text()
 
 
 def _status(line: str) -> str:

@@ -245,7 +245,7 @@ def test_history_is_kept_by_number_and_days_and_what_is_open_stays(store: Store)
         deployments.save(Deployment(f"20200101-0000{number:02d}-aaaaaaaa", status, "alice", 1.0, fence=number))
     doomed, oldest = deployments.spare(keep=200, days=365)
     assert len(doomed) == 2 and oldest == 3, "an open one stays, and what came after it"
-    deployments.update("20200101-000003-aaaaaaaa", status=DONE)
+    deployments.save(replace(deployments.get("20200101-000003-aaaaaaaa"), status=DONE))
     assert len(deployments.spare(keep=200, days=365)[0]) == 10, "no clock makes the newest twenty too old"
     assert len(deployments.spare(keep=5, days=365)[0]) == 25
 

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ def test_history_is_newest_first_and_finds_what_was_left_open(store: Store) -> N
     assert [d.id[7] for d in deployments.history(3)] == ["4", "3", "2"]
     unfinished = deployments.unfinished()
     assert unfinished and unfinished.id == deployment(3).id
-    deployments.update(unfinished.id, status=UNDONE)
+    deployments.save(replace(deployments.get(unfinished.id), status=UNDONE))
     assert deployments.unfinished() is None
     assert deployments.get(deployment(1).id).pillar == {"n": 1}
     with pytest.raises(HecateError, match="hecate.history"):

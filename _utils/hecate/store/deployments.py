@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -87,11 +87,6 @@ class Deployments:
 
     def save(self, deployment: Deployment) -> None:
         self._store.put(self._key(deployment), asdict(deployment), None)
-
-    def update(self, transaction: str, **fields: Any) -> Deployment:
-        fresh = replace(self.get(transaction), **fields)
-        self.save(fresh)
-        return fresh
 
     def get(self, transaction: str) -> Deployment:
         found = self.find(transaction)
