@@ -126,8 +126,7 @@ def changed(system, transaction):
 
     Required access: none but the minion's own files.
     """
-    site = hecate_salt.Site(__opts__, __salt__, {})
-    return hecate_salt.told(lambda: hecate_salt.changed(site, system, transaction))
+    return hecate_salt.told(lambda: hecate_salt.changed(_here(), system, transaction))
 
 
 def verify(task="", edges=(), routes=()):

@@ -1,1 +1,1 @@
-"""Salt engines: thin adapters, a few lines a function."""
+"""Salt outputters: thin adapters, a few lines a function."""

@@ -115,12 +115,18 @@ def show_plan(digest, form="text"):
     return _planned(lambda: (_estate().show_plan(str(digest), "data" if form == "text" else form), 0))
 
 
-def _planned(call):
-    """A plan for Hecate's own outputter, with the exit code beside it."""
+def _coded(call):
+    """The answer and the exit code of a call that tells both; of an error its text, and 1."""
     code, told = hecate_estate.outcome(call)
     if code == 0:
         told, code = told
     __context__["retcode"] = code
+    return told, code
+
+
+def _planned(call):
+    """A plan for Hecate's own outputter, with the exit code beside it."""
+    told, code = _coded(call)
     return {"outputter": "hecate", "data": {"plan" if code != 1 else "error": told, "retcode": code}}
 
 
@@ -157,10 +163,7 @@ def verify(transaction="", routes=(), form="text"):
 
     Required access: none but the network path of a visitor; read on the passwords of ``hecate:verify:accounts``.
     """
-    code, told = hecate_estate.outcome(lambda: _estate().verify(transaction, routes, form))
-    if code == 0:
-        told, code = told
-    __context__["retcode"] = code
+    told, code = _coded(lambda: _estate().verify(transaction, routes, form))
     return {"error": told, "retcode": code} if code and form != "data" else told
 
 
@@ -396,11 +399,7 @@ def rotation_status(form="text"):
 
     Required access: each target reads its secrets in Vault.
     """
-    code, told = hecate_estate.outcome(lambda: _estate().rotation_status(form))
-    if code == 0:
-        told, code = told
-    __context__["retcode"] = code
-    return told
+    return _coded(lambda: _estate().rotation_status(form))[0]
 
 
 def rotations(which=None):
@@ -443,10 +442,7 @@ def drift(systems=None, form="text", act=False, heal=None, adopt=None, reset=Non
     Required access: read on every system; to heal, write on them and on the store.
     """
     named = hecate_estate.words({"systems": systems, "heal": heal, "adopt": adopt, "reset": reset})
-    code, told = hecate_estate.outcome(lambda: _estate({}).drift(form, act=bool(act), **named))
-    if code == 0:
-        told, code = told
-    __context__["retcode"] = code
+    told, code = _coded(lambda: _estate({}).drift(form, act=bool(act), **named))
     return {"error" if code == 1 else "drift": told, "retcode": code}
 
 

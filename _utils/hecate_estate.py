@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pprint
 import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -131,7 +130,7 @@ class Master:
     def plans(self) -> list[str]:
         """Those that are kept, newest first."""
         return [
-            f"{plan.digest}  {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(plan.made))}  {plan.user}  "
+            f"{plan.digest}  {history.moment(plan.made)}  {plan.user}  "
             f"{estate_text.headline(plan)}"
             for plan in self._planning.listed()
         ] or ["no plan is kept"]

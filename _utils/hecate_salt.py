@@ -78,10 +78,7 @@ class Site:
             wished = ("groups", "service_accounts", "brands", "events")
             settings = {k: v for k, v in base["authentik"].items() if k not in wished}
             overlay = {**overlay, "authentik": {**settings, **overlay.get("authentik", {})}}
-        dns = base.get("dns") or {}
-        zones = dns.get("zones") or {}
-        by_name = zones if isinstance(zones, Mapping) else {name: {} for name in zones}
-        bare = {name: {k: v for k, v in (zone or {}).items() if k != "records"} for name, zone in by_name.items()}
+        dns, bare = base.get("dns") or {}, model.bare_zones(base)
         wanted = (overlay.get("dns") or {}).get("zones") or {}
         own = {name: {**bare.get(name, {}), **zone} for name, zone in wanted.items()}
         # Whoever names zones is about these alone, and the others need not be read.

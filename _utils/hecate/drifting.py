@@ -160,14 +160,8 @@ def watchable(now: Mapping[str, Any], minion: str) -> list[str]:
 
 def sign(system: str, now: Mapping[str, Any], place: Place) -> str:
     """What changes when something changes there, for the price of one small question."""
-    dns = now.get("dns") if isinstance(now.get("dns"), Mapping) else None
-    zones = dns.get("zones") if dns else None
-    bare = (
-        {name: {k: v for k, v in (zone or {}).items() if k != "records"} for name, zone in zones.items()}
-        if (isinstance(zones, Mapping))
-        else zones
-    )
-    rest = {k: v for k, v in now.items() if k not in CONTENT}
+    rest, dns = {k: v for k, v in now.items() if k not in CONTENT}, now.get("dns")
+    bare = model.bare_zones(now) if isinstance(dns, Mapping) else {}
     estate = model.parse({"hecate": {**rest, **({"dns": {**dns, "zones": bare}} if dns and bare else {})}})
     if system in RECORDS:
         provider = {"hetzner"} if system == "hetzner_dns" else {*estate.rfc2136}

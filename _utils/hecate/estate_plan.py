@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -34,6 +35,12 @@ class Line:
     def to_json(self) -> dict[str, Any]:
         fields = {"fields": [list(one) for one in self.fields]} if self.fields is not None else {}
         return {"id": self.id, "verb": self.verb, "print": self.print, **fields}
+
+
+def counted(lines: Iterable[Line]) -> dict[str, int]:
+    """How many are to be created, updated and deleted, in that order; those that are none too."""
+    found = Counter(line.verb for line in lines)
+    return {verb: found[verb] for verb in ("create", "update", "delete")}
 
 
 @dataclass(frozen=True)
@@ -147,8 +154,7 @@ class EstatePlan:
         return sorted({value for target in self.targets for value in target.pending})
 
     def counts(self) -> dict[str, int]:
-        verbs = [line.verb for target in self.targets for line in target.lines]
-        return {verb: verbs.count(verb) for verb in ("create", "update", "delete")}
+        return counted(line for target in self.targets for line in target.lines)
 
     def systems(self) -> dict[str, list[TargetPlan]]:
         """Targets by system, both in the order of a deploy."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from hecate.errors import HecateError
-from hecate.estate_plan import EstatePlan, Line, TargetPlan
+from hecate.estate_plan import EstatePlan, Line, TargetPlan, counted
 
 SIGNS = {"create": "+", "update": "~", "delete": "-"}
 COLOURS = {"create": "32", "update": "33", "delete": "31", "!": "1;31", "head": "1"}
@@ -62,8 +62,7 @@ def headline(plan: EstatePlan) -> str:
 
 def summary(target: TargetPlan) -> str:
     """ "2 to create, 1 to delete", or "nothing to do"."""
-    verbs = [line.verb for line in target.lines]
-    told = ", ".join(f"{verbs.count(verb)} to {verb}" for verb in SIGNS if verb in verbs)
+    told = ", ".join(f"{count} to {verb}" for verb, count in counted(target.lines).items() if count)
     return told or ("cannot be told yet" if target.pending else "nothing to do")
 
 
@@ -107,8 +106,7 @@ def _fields(line: Line) -> list[str]:
 
 
 def _rest(lines: Sequence[Line], shown: int) -> list[tuple[str, int]]:
-    verbs = [line.verb for line in lines[shown:]]
-    return [(verb, verbs.count(verb)) for verb in SIGNS if verb in verbs]
+    return [(verb, count) for verb, count in counted(lines[shown:]).items() if count]
 
 
 def _prices(plan: EstatePlan) -> list[str]:
@@ -145,8 +143,7 @@ def markdown(plan: EstatePlan) -> str:
 
 
 def _table_row(target: TargetPlan) -> str:
-    verbs = [line.verb for line in target.lines]
-    counts = " | ".join(str(verbs.count(verb)) for verb in SIGNS)
+    counts = " | ".join(map(str, counted(target.lines).values()))
     waits = f" (waits for {', '.join(target.pending)})" if target.pending else ""
     return f"| {_md(target.system)} | {_md(target.name + waits)} | {counts} | {target.calls} |"
 

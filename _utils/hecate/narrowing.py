@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from hecate.engine import Wish
+from hecate.model.dns import host_name
 from hecate.model.estate import Estate
 from hecate.plan import RRSET, closure
 from hecate.resource import Resource
@@ -79,7 +80,7 @@ def _is_of(held: Resource, names: set[str], belongs: Belongs) -> bool:
         return f"workloads:{held.key}" in names
     if held.kind == RRSET:
         zone, name, _ = held.key.rsplit("/", 2)
-        return (zone if name == "@" else f"{name}.{zone}") in names
+        return host_name(name, zone) in names
     if held.kind.startswith("authentik."):
         return any(belongs(held, name.removeprefix("applications:")) for name in names)
     return False

@@ -146,14 +146,17 @@ class Planning:
 
     def recorded(self, request: Request) -> dict[str, Any]:
         """The pillar that is true once this request is deployed, with what it left out as it was."""
-        plan = self._asked_for(request)
-        selection = self.selection(plan.selection if plan else words_of(request))
+        selection = self.selection(self._words(request))
         return {**self.pillar, "hecate": merged(selection, self._wanted, self._last())}
 
     def note(self, request: Request) -> dict[str, list[str]]:
         """The selectors that a deploy was about, for its record; empty for all."""
+        return {kind: list(words) for kind, words in self._words(request).items()}
+
+    def _words(self, request: Request) -> Words:
+        """The selectors of the plan that was asked for, else the request's own."""
         plan = self._asked_for(request)
-        return {kind: list(words) for kind, words in (plan.selection if plan else words_of(request)).items()}
+        return plan.selection if plan else words_of(request)
 
     def _asked_for(self, request: Request) -> EstatePlan | None:
         if not request.plan:

@@ -2,7 +2,17 @@
 
 from hecate.model.estate import Estate, json_schema
 from hecate.model.literals import storable
-from hecate.model.parse import parse, parse_access, problems_in
+from hecate.model.parse import bare_zones, parse, parse_access, problems_in
 from hecate.model.resolved import nested, resolved
 
-__all__ = ["Estate", "json_schema", "nested", "parse", "parse_access", "problems_in", "resolved", "storable"]
+__all__ = [
+    "Estate",
+    "bare_zones",
+    "json_schema",
+    "nested",
+    "parse",
+    "parse_access",
+    "problems_in",
+    "resolved",
+    "storable",
+]

@@ -145,6 +145,11 @@ class Dns(Section):
         return max(fitting, key=len, default=None)
 
 
+def host_name(relative: str, zone: str) -> str:
+    """Of what a zone calls `relative`; the way back from `relative_name`."""
+    return zone if relative == "@" else f"{relative}.{zone}"
+
+
 def relative_name(host: str, zone: str) -> str:
     """The name of a host's records within its zone."""
     return host.removesuffix(zone).rstrip(".") or "@"

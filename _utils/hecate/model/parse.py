@@ -80,6 +80,13 @@ def parse_access(pillar: Mapping[str, Any]) -> Estate:
     return parse({"hecate": {k: v for k, v in known.items() if k not in CONTENT}})
 
 
+def bare_zones(hecate: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every zone of what stands under `hecate` (unchecked), with how it is served and without its records."""
+    zones = (hecate.get("dns") or {}).get("zones") or {}
+    by_name = zones if isinstance(zones, Mapping) else {name: {} for name in zones}
+    return {name: {k: v for k, v in (zone or {}).items() if k != "records"} for name, zone in by_name.items()}
+
+
 def problems_in(pillar: Mapping[str, Any]) -> list[Problem]:
     """Every problem of the pillar; empty when it can be deployed."""
     return _check(pillar)[1]

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from hecate import rdata
 from hecate.model.caddy import Edge
+from hecate.model.dns import host_name
 from hecate.model.estate import Estate
 from hecate.model.fields import seconds
 from hecate.model.records import Records
@@ -193,7 +194,7 @@ def _records(estate: Estate, routes: Mapping[str, Route], everything: bool) -> I
     if everything:
         for zone, spec in estate.dns.zones.items():
             for relative, found in spec.records.items():
-                yield from _sets(estate, zone if relative == "@" else f"{relative}.{zone}", zone, found)
+                yield from _sets(estate, host_name(relative, zone), zone, found)
 
 
 def _sets(estate: Estate, name: str, zone: str, records: Records) -> Iterator[Record]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from hecate.errors import HecateError
+from hecate.model.dns import host_name
 from hecate.model.estate import Estate
 
 
@@ -31,8 +32,7 @@ def everything(why: str = "") -> Scope:
 
 def chosen(estate: Estate, names: Collection[str]) -> Scope:
     """Routes by key or by any of their hosts. Raises HecateError for a name that no route has."""
-    owner = {host: key for key, route in estate.routes.items() for host in (key, *route.hosts)}
-    found = []
+    owner, found = _owners(estate), []
     for name in names:
         if name not in owner:
             near = ", ".join(difflib.get_close_matches(name, owner, 3) or sorted(owner)[:10]) or "none"
@@ -60,7 +60,7 @@ def touched(estate: Estate, ids: Iterable[str]) -> tuple[set[str], list[str]]:
 
     Generous: a name that stands anywhere in a key counts.
     """
-    owner = {host: key for key, route in estate.routes.items() for host in (key, *route.hosts)}
+    owner = _owners(estate)
     behind: dict[str, set[str]] = {}
     for guard in estate.guards.all:
         keys = {owner[host] for host in guard.hosts}
@@ -79,11 +79,16 @@ def touched(estate: Estate, ids: Iterable[str]) -> tuple[set[str], list[str]]:
     return found, sorted(shared)
 
 
+def _owners(estate: Estate) -> dict[str, str]:
+    """Host -> key of the route that has it."""
+    return {host: key for key, route in estate.routes.items() for host in (key, *route.hosts)}
+
+
 def _host_of(key: str) -> str:
     """Of a set of records: zone/name/type."""
     zone, _, rest = key.partition("/")
     name = rest.rpartition("/")[0]
-    return zone if name == "@" else f"{name}.{zone}"
+    return host_name(name, zone)
 
 
 def sample(keys: Sequence[str], transaction: str, size: int) -> list[str]:
